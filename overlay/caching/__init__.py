@@ -1,0 +1,1 @@
+"""One flight per key, and caches bounded in bytes."""

@@ -1,0 +1,1 @@
+"""The command line: serves in process, does everything else over HTTP."""

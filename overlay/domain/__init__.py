@@ -1,0 +1,1 @@
+"""Nouns, protocols and pure decisions: no I/O, no clock."""

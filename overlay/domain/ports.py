@@ -1,0 +1,181 @@
+"""What we need from the world, as protocols. Each has one conformance suite in `tests/conformance`."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NewType, Protocol
+
+from overlay.domain.names import NormalizedName, Revision, StageId, UploadId
+from overlay.domain.page import UpstreamPage
+from overlay.domain.rights import Token
+from overlay.domain.stage import (
+    Admitted,
+    AlreadyStaged,
+    Claim,
+    EventFeed,
+    Gone,
+    Reason,
+    Staged,
+    StagedFile,
+    StageIndex,
+    StageSnapshot,
+)
+
+BlobKey = NewType("BlobKey", str)
+"""`<upload-id>/<filename>`, see `overlay.domain.layout`."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    """One stored blob; `modified_at_s` is seconds since the epoch."""
+
+    key: BlobKey
+    size_bytes: int
+    modified_at_s: float
+
+
+class BlobWriter(Protocol):
+    """Bytes on their way into a store."""
+
+    @property
+    def path(self) -> Path | None:
+        """A local file holding every byte written so far, readable until the context ends; None where there is none."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Append. The chunk is the writer's from here on. Raises StoreFull, StoreUnavailable."""
+
+
+class BlobStore(Protocol):
+    """Bytes, written once and never changed.
+
+    Errors: BlobNotFound for an unknown key, StoreUnavailable when the store does not answer, StoreFull when it takes
+    no more.
+    """
+
+    def create(self, key: BlobKey) -> AbstractAsyncContextManager[BlobWriter]:
+        """Write one blob. A clean exit commits it durably, an exception or a cancellation leaves nothing."""
+
+    async def size(self, key: BlobKey) -> int:
+        """Bytes stored under the key."""
+
+    def read(self, key: BlobKey, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the bytes of [start, stop) in chunks. Raises BlobNotFound at the first step."""
+
+    async def locate(self, key: BlobKey) -> Path | None:
+        """Return a local file with the bytes (for sendfile), or None where the store has none."""
+
+    async def delete(self, key: BlobKey) -> None:
+        """Delete; deleting what is not there is fine."""
+
+    def keys(self) -> AsyncIterator[BlobInfo]:
+        """List every blob, in any order. Blobs made or deleted meanwhile may or may not appear."""
+
+
+class Documents(Protocol):
+    """Small documents, replaced whole: the durable truth. Keys are slash-separated, see `overlay.domain.layout`."""
+
+    async def put(self, key: str, body: bytes) -> None:
+        """Store durably; a reader sees the old or the new document, never a mixture."""
+
+    async def get(self, key: str) -> bytes:
+        """Read one. Raises DocumentNotFound."""
+
+    async def delete(self, key: str) -> None:
+        """Delete durably; deleting what is not there is fine."""
+
+    def list(self, prefix: str) -> AsyncIterator[str]:
+        """List the keys below a prefix that ends in a slash, in any order."""
+
+    def scan(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
+        """Read every document below a prefix, in any order; one that vanishes meanwhile is left out."""
+
+
+class StageLedger(Protocol):
+    """An index over the records: what is staged now. Can be rebuilt from the documents at any time.
+
+    Every method raises LedgerUnavailable while the ledger does not answer or is not rebuilt.
+    """
+
+    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token]) -> None:
+        """Replace the whole content, then be ready. New serials exceed every serial in `files`."""
+
+    async def revisions(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[Revision, ...]:
+        """Read the revision per stage, as of some moment after this call began."""
+
+    async def snapshot(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[StageSnapshot, ...]:
+        """Read files and revisions of one moment; files in order of their names."""
+
+    async def entry(self, project: NormalizedName, upload: UploadId) -> StagedFile | Gone | None:
+        """Look one upload up. Recent endings are `Gone`; older ones may be unknown (they are in the history)."""
+
+    async def index(self) -> StageIndex:
+        """Read everything that is staged, ordered by project, version, filename."""
+
+    async def names(self, stages: Sequence[StageId]) -> tuple[Revision, tuple[NormalizedName, ...]]:
+        """Read the projects with staged files, sorted, with a revision that changes when the set does."""
+
+    async def admit(self, claim: Claim) -> Admitted | AlreadyStaged:
+        """Decide whether an upload may go on, and give it its serial. Changes nothing that readers see.
+
+        Raises FileExists when other bytes hold the name and the claim may not replace them.
+        """
+
+    async def stage(self, file: StagedFile, *, replace: bool) -> Staged:
+        """Show the file. Idempotent by upload id; the greatest serial of (stage, filename) wins.
+
+        Raises FileExists when other bytes hold the name and `replace` is false; then nothing changed.
+        An upload id that ended is never staged again.
+        """
+
+    async def forget(self, project: NormalizedName, uploads: Sequence[UploadId], gone: "Ending") -> tuple[Gone, ...]:
+        """End these uploads; returns those that were staged until now. Unknown ids are passed over."""
+
+    async def events(self, after: int) -> EventFeed:
+        """Read the recent events with a number greater than `after`."""
+
+    async def token(self, sha256: str) -> Token | None:
+        """Find a token by the sha256 (hex) of its text."""
+
+    async def tokens(self) -> tuple[Token, ...]:
+        """List all tokens, oldest first."""
+
+    async def put_token(self, token: Token) -> None:
+        """Add or replace a token."""
+
+    async def drop_token(self, token_id: str) -> None:
+        """Forget a token; one that is not there is fine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How staged files end."""
+
+    reason: Reason
+    at_us: int
+    who: str
+
+
+class UpstreamSource(Protocol):
+    """The live index itself, uncached."""
+
+    async def fetch(self, project: NormalizedName, previous: UpstreamPage | None) -> UpstreamPage:
+        """Ask for a project page, conditionally when `previous` is given (then it may be returned with a new time).
+
+        Raises UpstreamUnavailable (no answer, 5xx, refusal) and UpstreamCorrupt (an answer that is no page).
+        """
+
+
+class Upstream(Protocol):
+    """The index we overlay, as its readers see it: cached, one flight per project."""
+
+    async def page(self, project: NormalizedName, *, no_older_than_s: float | None = None) -> UpstreamPage:
+        """Return upstream's page; `body` None means that upstream said it has no such project.
+
+        Without `no_older_than_s` the rules for readers hold (design §4): fresh, else stale while revalidating, else
+        stale when upstream fails. With it the answer is at most that many seconds old, or an error.
+        Raises UpstreamUnavailable, UpstreamCorrupt.
+        """
+
+    async def known(self, project: NormalizedName) -> UpstreamPage | None:
+        """Return the page in hand, however old within `stale_s`; never waits for upstream, never raises for it."""

@@ -1,0 +1,72 @@
+"""The durable documents as bytes: records, history, tokens (JSON, one schema version inside each).
+
+Unknown keys of the same schema are ignored, so a newer program may add some; a document with a greater schema version
+is refused, never misread.
+"""
+
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import msgspec
+
+from overlay.domain.errors import RecordCorrupt
+from overlay.domain.rights import Token
+from overlay.domain.stage import Gone, StagedFile
+
+SCHEMA: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A staged file with what only promotion needs again: the form as it was sent, and attestations verbatim."""
+
+    file: StagedFile
+    form: tuple[tuple[str, str], ...]
+    """Fields in the order sent; without the file, the description (it is in the core metadata) and attestations."""
+    attestations: str | None
+    """The JSON text of the field, not verified (PEP 740)."""
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """The document of an upload that ended."""
+
+    gone: Gone
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenDocument:
+    """The document of a token; it holds the hash of the text, never the text."""
+
+    token: Token
+    schema: int = SCHEMA
+
+
+class _Version(msgspec.Struct):
+    schema: int
+
+
+Document = TypeVar("Document", Record, HistoryEntry, TokenDocument)
+
+_encoder: Final = msgspec.json.Encoder(order="deterministic")
+_version: Final = msgspec.json.Decoder(_Version)
+
+
+def encode(document: Record | HistoryEntry | TokenDocument) -> bytes:
+    """Form the document's bytes; the same document gives the same bytes."""
+    return _encoder.encode(document)
+
+
+def decode(key: str, body: bytes, kind: type[Document]) -> Document:
+    """Read a document. Raises RecordCorrupt, naming the key."""
+    try:
+        schema = _version.decode(body).schema
+        if schema > SCHEMA:
+            raise RecordCorrupt(
+                key, f"it has schema {schema}, this program knows up to {SCHEMA}; run the newer version of overlay"
+            )
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as err:
+        raise RecordCorrupt(key, str(err)) from err

@@ -1,0 +1,168 @@
+"""What is staged: the nouns of the ledger and of the durable documents."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from overlay.domain.names import NormalizedName, Revision, Serial, StageId, UploadId
+
+Kind = Literal["wheel", "sdist"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveFacts:
+    """What reading the archive once showed and its rules need later; small, so that the ledger can hold it."""
+
+    unpacked_bytes: int
+    largest_ratio: float = 0.0
+    """Greatest unpacked : packed ratio of one member; 0 for sdists, where only the whole is known."""
+    top_level: tuple[str, ...] = ()
+    """sdist: the names at the top of the archive, at most ten."""
+    has_wheel_file: bool = True
+    has_record: bool = True
+    missing_license_files: tuple[str, ...] = ()
+    bad_entry_points: str | None = None
+    odd_framing: str | None = None
+    """A zip or tar feature that PyPI refuses and installers accept, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedFile:
+    """One file that is staged: everything the overlay knows of it but its bytes, metadata and form."""
+
+    stage: StageId
+    project: NormalizedName
+    name: str
+    """The project's name as the metadata spells it."""
+    version: str
+    """PEP 440, normalized."""
+    filename: str
+    kind: Kind
+    upload_id: UploadId
+    serial: Serial
+    size_bytes: int
+    sha256: str
+    blake2_256: str
+    metadata_sha256: str
+    """sha256 of the stored core metadata; advertised for wheels only."""
+    requires_python: str | None
+    staged_at_us: int
+    """Microseconds since the epoch, UTC."""
+    who: str
+    """The label of the token that staged it."""
+    token_id: str
+    grant: str
+    """The pattern that allowed the upload: "admin", an exact name, a prefix with -*, or "*"."""
+    facts: ArchiveFacts
+
+
+@dataclass(frozen=True, slots=True)
+class StageSnapshot:
+    """What is staged for one project in one stage, at one revision."""
+
+    project: NormalizedName
+    stage: StageId
+    revision: Revision
+    files: tuple[StagedFile, ...]
+
+
+class Reason(StrEnum):
+    """Why a staged file ended."""
+
+    REPLACED = "replaced"
+    WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
+    REFUSED = "refused"
+    LIVE = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A staged file that ended."""
+
+    file: StagedFile
+    reason: Reason
+    at_us: int
+    who: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What an upload asks of the ledger before its record is written."""
+
+    stage: StageId
+    project: NormalizedName
+    version: str
+    filename: str
+    upload_id: UploadId
+    sha256: str
+    replace: bool
+    """Whether other staged bytes of this name may be replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The claim holds; `serial` is the upload's place in the order."""
+
+    serial: Serial
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyStaged:
+    """These very bytes are staged under this name; nothing changes."""
+
+    file: StagedFile
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The outcome of `stage`: `ended` is the entry that must enter the history, if any.
+
+    It is the older file of the same name, or the given one itself when a greater serial holds the name already.
+    """
+
+    ended: Gone | None
+
+
+@dataclass(frozen=True, slots=True)
+class StageIndex:
+    """All that is staged: per stage and project the files. Totals are derived."""
+
+    files: tuple[StagedFile, ...]
+
+
+class EventKind(StrEnum):
+    """What the event feed tells of."""
+
+    STAGED = "staged"
+    REPLACED = "replaced"
+    WITHDRAWN = "withdrawn"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One change, as the recent feed shows it. `number` counts from 1 within one life of the ledger."""
+
+    number: int
+    at_us: int
+    kind: EventKind
+    stage: StageId
+    project: NormalizedName
+    version: str
+    filename: str
+    sha256: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventFeed:
+    """Recent events, oldest first.
+
+    `epoch` names the ledger's life; `cut_before` is the number of the oldest event still held (numbers below were
+    dropped), so a reader that asks for an older one knows what it missed.
+    """
+
+    epoch: str
+    cut_before: int
+    events: tuple[Event, ...]

@@ -1,0 +1,1 @@
+"""Adapters that keep bytes, documents and the ledger."""

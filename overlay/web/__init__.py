@@ -1,0 +1,1 @@
+"""aiohttp: bytes and headers in, bytes and headers out."""
