@@ -1,6 +1,7 @@
 """Builds small, valid wheels and sdists, byte for byte reproducible, for tests to stage, break and install."""
 
 import base64
+import gzip
 import hashlib
 import io
 import tarfile
@@ -94,7 +95,11 @@ def zip_of(members: Mapping[str, bytes]) -> bytes:
 
 def tar_of(members: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+    # gzip writes the time of day unless told otherwise
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", filename="", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
         for path, body in members.items():
             member = tarfile.TarInfo(path)
             member.size = len(body)

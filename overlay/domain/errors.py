@@ -11,7 +11,7 @@
     │   ├── NotAuthenticated, ForeignToken
     │   └── NotGranted, ProjectQuarantined
     ├── Conflict            the request is fine but meets something that is there
-    │   └── FileExists
+    │   └── FileExists, StoreInUse
     ├── Unavailable         ask again later
     │   ├── UpstreamUnavailable, LedgerUnavailable, StoreUnavailable, Draining
     │   └── StoreFull, SlowBody
@@ -175,6 +175,17 @@ class FileExists(Conflict):
         super().__init__(f"File already exists ({filename!r}, with sha256 hash {held_sha256!r}, is {where}).")
         self.filename = filename
         self.held_sha256 = held_sha256
+
+
+class StoreInUse(Conflict):
+    """Another server holds the store's directory."""
+
+    def __init__(self, root: str, holder: str) -> None:
+        super().__init__(
+            f"The store {root} is in use by another overlay server (process {holder or 'unknown'}). Stop that one, or "
+            "give this one another [store] path."
+        )
+        self.holder = holder
 
 
 class Unavailable(OverlayError):

@@ -32,7 +32,7 @@ class File:
     """Bytes; mandatory from API version 1.1 on."""
     upload_time: str | None = None
     provenance: str | None = None
-    extra: Mapping[str, JsonValue] = field(default=NOTHING)
+    extra: Mapping[str, JsonValue] = field(default_factory=lambda: NOTHING)
     """Keys we do not interpret; they pass through unchanged."""
 
 
@@ -54,7 +54,7 @@ class ProjectPage:
     """None before API version 1.1."""
     status: ProjectStatus | None = None
     meta: Mapping[str, JsonValue] = field(default_factory=lambda: MappingProxyType({"api-version": "1.4"}))
-    extra: Mapping[str, JsonValue] = field(default=NOTHING)
+    extra: Mapping[str, JsonValue] = field(default_factory=lambda: NOTHING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,12 @@
 """What we need from the world, as protocols. Each has one conformance suite in `tests/conformance`."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NewType, Protocol
 
-from overlay.domain.names import NormalizedName, Revision, StageId, UploadId
+from overlay.domain.names import NormalizedName, Revision, StageId, UploadId, Validator
 from overlay.domain.page import UpstreamPage
 from overlay.domain.rights import Token
 from overlay.domain.stage import (
@@ -59,8 +59,8 @@ class BlobStore(Protocol):
     async def size(self, key: BlobKey) -> int:
         """Bytes stored under the key."""
 
-    def read(self, key: BlobKey, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
-        """Yield the bytes of [start, stop) in chunks. Raises BlobNotFound at the first step."""
+    def read(self, key: BlobKey, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of [start, stop) in chunks. Raises BlobNotFound at the first step. The caller closes it."""
 
     async def locate(self, key: BlobKey) -> Path | None:
         """Return a local file with the bytes (for sendfile), or None where the store has none."""
@@ -68,7 +68,7 @@ class BlobStore(Protocol):
     async def delete(self, key: BlobKey) -> None:
         """Delete; deleting what is not there is fine."""
 
-    def keys(self) -> AsyncIterator[BlobInfo]:
+    def infos(self) -> AsyncIterator[BlobInfo]:
         """List every blob, in any order. Blobs made or deleted meanwhile may or may not appear."""
 
 
@@ -84,7 +84,7 @@ class Documents(Protocol):
     async def delete(self, key: str) -> None:
         """Delete durably; deleting what is not there is fine."""
 
-    def list(self, prefix: str) -> AsyncIterator[str]:
+    def keys(self, prefix: str) -> AsyncIterator[str]:
         """List the keys below a prefix that ends in a slash, in any order."""
 
     def scan(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
@@ -114,6 +114,9 @@ class StageLedger(Protocol):
 
     async def names(self, stages: Sequence[StageId]) -> tuple[Revision, tuple[NormalizedName, ...]]:
         """Read the projects with staged files, sorted, with a revision that changes when the set does."""
+
+    async def staged_bytes(self) -> int:
+        """Sum the sizes of everything that is staged."""
 
     async def admit(self, claim: Claim) -> Admitted | AlreadyStaged:
         """Decide whether an upload may go on, and give it its serial. Changes nothing that readers see.
@@ -179,3 +182,45 @@ class Upstream(Protocol):
 
     async def known(self, project: NormalizedName) -> UpstreamPage | None:
         """Return the page in hand, however old within `stale_s`; never waits for upstream, never raises for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedList:
+    """Upstream's project list, prepared on disk so that a tail (staged names and the closing) makes it whole.
+
+    The JSON head lacks its closing `]}`, the HTML head its closing `</body></html>`. The gzip heads are the same bytes
+    as the beginning of one member, ended by a full flush: `overlay.domain.gzip_splice.gzip_tail` forms the rest. The
+    files vanish some refreshes later: open them at once, an open file stays readable.
+    """
+
+    json_head: Path
+    json_head_gzip: Path
+    html_head: Path
+    html_head_gzip: Path
+    json_crc: int
+    """CRC-32 of the JSON head, and so on."""
+    json_length: int
+    html_crc: int
+    html_length: int
+    has_projects: bool
+    """Whether the JSON head ends with an object, so that another one needs a comma before it."""
+    validator: Validator
+    """sha256 of upstream's decoded body."""
+    names: bytes
+    """The normalized names, each between two newlines."""
+    fetched_at_s: float
+    last_serial: str | None
+
+    def contains(self, name: NormalizedName) -> bool:
+        """Say whether upstream's list has the name; a search through the blob, up to 16 MB (milliseconds)."""
+        return b"\n" + name.encode() + b"\n" in self.names
+
+
+class ProjectList(Protocol):
+    """Upstream's list of projects."""
+
+    async def prepared(self) -> PreparedList:
+        """Return the list in hand, revalidated in the background; the first call waits for upstream.
+
+        Raises UpstreamUnavailable, UpstreamCorrupt when there is none within `stale_s`.
+        """

@@ -1,0 +1,28 @@
+"""Run blocking work in a thread so that a cancelled caller never leaves it running behind its back."""
+
+import asyncio
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+async def in_thread(
+    work: Callable[Parameters, Result], /, *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> Result:
+    """Run `work` in the loop's thread pool and wait for its end even when cancelled.
+
+    A thread cannot be stopped: if the caller went on, it could close a file that the thread still writes, and the
+    write would reach whatever was opened next under the same descriptor.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError:
+                continue  # cancelled again: the thread still runs
+        raise

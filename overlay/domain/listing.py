@@ -1,0 +1,92 @@
+"""The one decision of who sees what of a staged file (design §4).
+
+Page, file, sidecar, HTML page, home, events and API ask here; `merge` gets only what `listable` let through.
+"""
+
+from collections.abc import Iterable, Sequence
+from enum import Enum, StrEnum
+from typing import Final, assert_never
+
+from overlay.domain.page_facts import PageFacts
+from overlay.domain.rights import EVERY_PROJECT
+from overlay.domain.stage import Gone, Reason, StagedFile, StageSnapshot
+
+
+class Outcome(Enum):
+    """What a caller gets of a staged file."""
+
+    LISTED = "listed"
+    UNLISTED = "served but unlisted"
+    DENIED = "denied"
+
+
+class Standing(StrEnum):
+    """How a staged file stands towards upstream, in the words people see."""
+
+    STAGED = "staged"
+    LIVE = "live"
+    """Upstream lists the name with the same bytes; its entry is shown."""
+    CONFLICT = "conflict"
+    """Upstream lists the name with other bytes."""
+    QUARANTINED = "quarantined"
+    FOREIGN = "foreign"
+    """Staged by a `*` token, and upstream has a project of this name with files never staged here."""
+    REPLACED = "replaced"
+    ENDED = "ended"
+
+
+_OUTCOMES: Final = {
+    Standing.STAGED: Outcome.LISTED,
+    Standing.LIVE: Outcome.UNLISTED,
+    Standing.REPLACED: Outcome.UNLISTED,
+    Standing.CONFLICT: Outcome.DENIED,
+    Standing.QUARANTINED: Outcome.DENIED,
+    Standing.FOREIGN: Outcome.DENIED,
+    Standing.ENDED: Outcome.DENIED,
+}
+
+
+def outcome(standing: Standing) -> Outcome:
+    """Say what a caller gets."""
+    return _OUTCOMES[standing]
+
+
+def standing(file: StagedFile, upstream: PageFacts | None, snapshots: Iterable[StageSnapshot]) -> Standing:
+    """Say how a file of the ledger stands; `upstream` is None where the project is absent or unknown there."""
+    if upstream is None:
+        return Standing.STAGED
+    if upstream.quarantined:
+        return Standing.QUARANTINED
+    if file.filename in upstream.sha256_of:
+        return Standing.LIVE if upstream.sha256_of[file.filename] == file.sha256 else Standing.CONFLICT
+    if file.grant == EVERY_PROJECT and _has_foreign_files(upstream, snapshots):
+        return Standing.FOREIGN
+    return Standing.STAGED
+
+
+def ended_standing(gone: Gone, now_us: int, grace_s: int) -> Standing:
+    """Say how an upload that ended stands: a replaced one is served `grace_s` longer, a live one for good."""
+    match gone.reason:
+        case Reason.REPLACED:
+            return Standing.REPLACED if now_us < gone.at_us + grace_s * 1_000_000 else Standing.ENDED
+        case Reason.LIVE:
+            return Standing.LIVE
+        case Reason.WITHDRAWN | Reason.EXPIRED | Reason.REFUSED:
+            return Standing.ENDED
+        case _:
+            assert_never(gone.reason)
+
+
+def listable(upstream: PageFacts | None, snapshots: Sequence[StageSnapshot]) -> tuple[StagedFile, ...]:
+    """Return the files that pages list, one per filename: of stacked stages the left one wins."""
+    listed: dict[str, StagedFile] = {}
+    for snapshot in snapshots:
+        for file in snapshot.files:
+            if file.filename not in listed and standing(file, upstream, snapshots) is Standing.STAGED:
+                listed[file.filename] = file
+    return tuple(listed[name] for name in sorted(listed))
+
+
+def _has_foreign_files(upstream: PageFacts, snapshots: Iterable[StageSnapshot]) -> bool:
+    ours = {(file.filename, file.sha256) for snapshot in snapshots for file in snapshot.files}
+    return any((filename, sha256) not in ours for filename, sha256 in upstream.sha256_of.items())

@@ -1,0 +1,186 @@
+"""The API's nouns as they travel: shared by the server and the command line.
+
+Reading is lenient (unknown keys of an answer are ignored, so an older command line understands a newer server), orders
+are strict (an unknown key is an error: a misspelled limit must not be taken for none). `overlay.domain.to_wire` forms
+them from the domain's nouns; this module imports nothing of it, so that the command line starts fast.
+
+Times are RFC 3339 in UTC with a literal Z. `standing`, `severity`, `reason` and `kind` are words that may grow.
+"""
+
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+API: Final = "/api/v1"
+
+# A hundred years: beyond it a clock cannot be printed, and nobody means it.
+_LONGEST_S: Final = 3_155_760_000
+_LONGEST_LABEL: Final = 200
+
+
+class FindingView(Struct, frozen=True, kw_only=True):
+    """One thing that the target of a promotion would refuse, or that people should know."""
+
+    rule: str
+    severity: str
+    """error, warning or note."""
+    sentence: str
+
+
+class StagedFileView(Struct, frozen=True, kw_only=True):
+    """One staged file and how it stands towards upstream."""
+
+    stage: str
+    project: str
+    version: str
+    filename: str
+    kind: str
+    sha256: str
+    blake2_256: str
+    size_bytes: int
+    url: str
+    staged_at: str
+    who: str
+    grant: str
+    standing: str
+    requires_python: str | None = None
+    findings: tuple[FindingView, ...] | None = None
+    """None in lists, which do not derive the report."""
+
+
+class StagedList(Struct, frozen=True, kw_only=True):
+    """What is staged, by project, version and filename."""
+
+    files: tuple[StagedFileView, ...]
+
+
+class ReleaseView(Struct, frozen=True, kw_only=True):
+    """The staged files of one version, with the report; upstream_known is false when upstream could not be asked."""
+
+    project: str
+    version: str
+    upstream_known: bool
+    files: tuple[StagedFileView, ...]
+
+
+class HistoryEntryView(Struct, frozen=True, kw_only=True):
+    """A staged file that ended: why (replaced, withdrawn, expired, refused, live), when, and by whom."""
+
+    reason: str
+    at: str
+    who: str
+    stage: str
+    project: str
+    version: str
+    filename: str
+    upload_id: str
+    sha256: str
+    size_bytes: int
+    staged_at: str
+    staged_by: str
+
+
+class HistoryView(Struct, frozen=True, kw_only=True):
+    """The uploads of one project that ended, the latest first."""
+
+    project: str
+    entries: tuple[HistoryEntryView, ...]
+
+
+class WithdrawnView(Struct, frozen=True, kw_only=True):
+    """What a withdrawal ended."""
+
+    project: str
+    version: str
+    files: tuple[HistoryEntryView, ...]
+
+
+class EventView(Struct, frozen=True, kw_only=True):
+    """One change; `number` counts from 1 within one epoch."""
+
+    number: int
+    at: str
+    kind: str
+    stage: str
+    project: str
+    version: str
+    filename: str
+    sha256: str
+    who: str
+
+
+class EventFeedView(Struct, frozen=True, kw_only=True):
+    """Recent events, oldest first; numbers below cut_before are no longer held, another epoch counts anew."""
+
+    epoch: str
+    cut_before: int
+    events: tuple[EventView, ...]
+
+
+class TokenView(Struct, frozen=True, kw_only=True):
+    """A token without its text; expires_at null: it never ends."""
+
+    id: str
+    label: str
+    rights: tuple[str, ...]
+    projects: tuple[str, ...]
+    stages: tuple[str, ...]
+    created_at: str
+    expires_at: str | None = None
+
+
+class TokenList(Struct, frozen=True, kw_only=True):
+    """The stored tokens, oldest first; the operator's own is not among them."""
+
+    tokens: tuple[TokenView, ...]
+
+
+class TokenCreated(Struct, frozen=True, kw_only=True):
+    """A new token with its text, which is shown here and never again."""
+
+    token: TokenView
+    text: str
+
+
+class TokenOrder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a new token is to carry."""
+
+    label: Annotated[str, Meta(max_length=_LONGEST_LABEL)]
+    rights: tuple[str, ...]
+    projects: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ("main",)
+    expires_in_s: Annotated[int, Meta(gt=0, le=_LONGEST_S)] | None = None
+
+
+class SweepOrder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to sweep: bytes that nothing names for at least older_than_s seconds (null: the operator's grace_s)."""
+
+    older_than_s: Annotated[int, Meta(ge=0, le=_LONGEST_S)] | None = None
+    dry_run: bool = False
+
+
+class SweptView(Struct, frozen=True, kw_only=True):
+    """What a sweep deleted, or with dry_run would have."""
+
+    blobs: int
+    size_bytes: int
+    dry_run: bool
+
+
+class ServerInfo(Struct, frozen=True, kw_only=True):
+    """What this server is and what it stands in front of."""
+
+    version: str
+    upstream: str
+    public_url: str
+    read_open: bool
+    ephemeral: bool
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """Why a request failed (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str

@@ -1,0 +1,126 @@
+"""Project pages: find the key, answer from memory, else render once.
+
+Every request reads the ledger's revisions after it began; together with upstream's validator they name the page's
+bytes. That is read-your-writes without any invalidation: a page of an older state has another name.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from overlay.caching.flight import Flight
+from overlay.caching.lru import ByteLru
+from overlay.caching.threads import in_thread
+from overlay.domain import renderer
+from overlay.domain.errors import UnknownProject
+from overlay.domain.listing import listable
+from overlay.domain.names import ABSENT, NormalizedName, Revision
+from overlay.domain.negotiate import content_encoding
+from overlay.domain.page import Encoding, Format, PageKey, Rendition, UpstreamPage, View
+from overlay.domain.ports import StageLedger, Upstream
+from overlay.domain.stage import StageSnapshot
+from overlay.services.facts import FactsOf
+
+_INLINE_BYTES: Final = 32 * 1024  # smaller pages are rendered in less time than a thread switch takes
+_OFFERED: Final = (Encoding.ZSTD, Encoding.GZIP)
+_OFFERED_AS_CAME: Final = (Encoding.GZIP, Encoding.ZSTD)
+_OVERHEAD_BYTES: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """The page as it is now, not rendered yet: its key and what the key was formed from."""
+
+    key: PageKey
+    etag: str
+    upstream: UpstreamPage | None
+
+
+class Pages:
+    """Serves the project pages of every view; remembers renditions up to `limit_bytes`."""
+
+    def __init__(self, upstream: Upstream, ledger: StageLedger, facts_of: FactsOf, *, limit_bytes: int) -> None:
+        self._upstream = upstream
+        self._ledger = ledger
+        self._facts_of = facts_of
+        self._renditions: ByteLru[PageKey, Rendition] = ByteLru(
+            limit_bytes, lambda rendition: len(rendition.body) + _OVERHEAD_BYTES
+        )
+        self._flight: Flight[PageKey, Rendition] = Flight()
+
+    async def current(
+        self, view: View, project: NormalizedName, page_format: Format, accept_encoding: str | None
+    ) -> Current:
+        """Find what the page is now; its ETag needs no rendering.
+
+        Raises UpstreamUnavailable, UpstreamCorrupt (live views only), LedgerUnavailable, UnknownProject.
+        """
+        upstream = await (self._upstream.page(project) if view.live else self._upstream.known(project))
+        revisions = await self._ledger.revisions(project, view.stages)
+        untouched = not any(revisions)
+        if untouched and (not view.live or upstream is None or upstream.body is None):
+            raise UnknownProject(project)
+        as_came = untouched and page_format is Format.JSON and upstream is not None and upstream.gzip is not None
+        encoding = content_encoding(accept_encoding, _OFFERED_AS_CAME if as_came else _OFFERED)
+        key = _key(view, project, upstream, revisions, page_format, encoding)
+        return Current(key, _etag(key), upstream)
+
+    async def rendition(self, view: View, current: Current) -> Rendition:
+        """Return the page's bytes, rendered at most once. Raises LedgerUnavailable, UnknownProject."""
+        held = self._renditions.get(current.key)
+        if held is not None:
+            return held
+        return await self._flight.run(current.key, lambda: self._render(view, current))
+
+    async def close(self) -> None:
+        """End what is being rendered."""
+        await self._flight.close()
+
+    async def _render(self, view: View, current: Current) -> Rendition:
+        key, upstream = current.key, current.upstream
+        snapshots: Sequence[StageSnapshot] = ()
+        if any(key.revisions):
+            snapshots = await self._ledger.snapshot(NormalizedName(key.project), view.stages)
+            # Rendered and remembered under what the snapshot says: it may be newer than the revisions read before.
+            key = _key(
+                view,
+                NormalizedName(key.project),
+                upstream,
+                tuple(snapshot.revision for snapshot in snapshots),
+                key.format,
+                key.encoding,
+            )
+        facts = await self._facts_of(upstream) if snapshots else None
+        staged = listable(facts, snapshots)
+        if not staged and (not view.live or upstream is None or upstream.body is None):
+            raise UnknownProject(key.project)
+        shown_upstream = upstream if view.live else None
+        size = len(shown_upstream.body) if shown_upstream is not None and shown_upstream.body is not None else 0
+        arguments = (key, shown_upstream, facts, staged, view.files_base)
+        if size + 400 * len(staged) <= _INLINE_BYTES:
+            body = renderer.render(*arguments)
+        else:
+            body = await in_thread(renderer.render, *arguments)
+        last_serial = shown_upstream.last_serial if shown_upstream is not None else None
+        rendition = Rendition(body, key.format, key.encoding, _etag(key), last_serial)
+        self._renditions.put(key, rendition)
+        return rendition
+
+
+def _key(
+    view: View,
+    project: NormalizedName,
+    upstream: UpstreamPage | None,
+    revisions: tuple[Revision, ...],
+    page_format: Format,
+    encoding: Encoding,
+) -> PageKey:
+    validator = upstream.validator if upstream is not None else ABSENT
+    return PageKey(renderer.VERSION, view.name, project, validator, revisions, page_format, encoding)
+
+
+def _etag(key: PageKey) -> str:
+    """Name the bytes: a strong entity tag, because uv revalidates with no other (one per encoding, RFC 9110 §8.8.3)."""
+    parts = (key.renderer, key.view, key.project, key.validator, *key.revisions, key.format.value, key.encoding.value)
+    return '"' + hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest() + '"'

@@ -1,0 +1,130 @@
+"""The project list: upstream's prepared head from disk, and a tail with the names that only a stage has.
+
+At 900,000 names (40 MB) nothing is rendered or compressed per request: the head was prepared when upstream's list was
+fetched, and the tail is a few names and the closing brackets.
+"""
+
+import hashlib
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from overlay.caching.lru import ByteLru
+from overlay.caching.threads import in_thread
+from overlay.domain.encodings import compress
+from overlay.domain.gzip_splice import gzip_tail
+from overlay.domain.names import NormalizedName, Revision, Validator
+from overlay.domain.negotiate import content_encoding
+from overlay.domain.page import Encoding, Format, View
+from overlay.domain.ports import PreparedList, ProjectList, StageLedger
+
+RENDERER: Final = "1"
+_FEW: Final = 16
+_PIECE_BYTES: Final = 256 * 1024
+_NEW_LIMIT_BYTES: Final = 16 * 1024 * 1024
+_OVERHEAD_BYTES: Final = 200
+_OFFERED: Final = (Encoding.GZIP,)  # the one coding whose members can be continued
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPage:
+    """A project list ready to be sent: the bytes of `head` (where there is one), then `tail`."""
+
+    head: Path | None
+    head_bytes: int
+    tail: bytes
+    format: Format
+    encoding: Encoding
+    etag: str
+    last_serial: str | None
+
+
+class Projects:
+    """Serves the project lists of every view."""
+
+    def __init__(self, project_list: ProjectList, ledger: StageLedger) -> None:
+        self._project_list = project_list
+        self._ledger = ledger
+        self._new: ByteLru[tuple[Validator, Revision], tuple[NormalizedName, ...]] = ByteLru(
+            _NEW_LIMIT_BYTES, lambda names: _OVERHEAD_BYTES + 100 * len(names)
+        )
+
+    async def page(self, view: View, page_format: Format, accept_encoding: str | None) -> IndexPage:
+        """Form the list as of now. Raises UpstreamUnavailable, UpstreamCorrupt (live views), LedgerUnavailable."""
+        upstream = await self._project_list.prepared() if view.live else None
+        revision, names = await self._ledger.names(view.stages)
+        encoding = content_encoding(accept_encoding, _OFFERED)
+        validator = upstream.validator if upstream is not None else ""
+        etag = _etag(view, validator, revision, page_format, encoding)
+        if upstream is None:
+            plain = _head(page_format) + _tail(page_format, names, first=True)
+            return IndexPage(None, 0, compress(plain, encoding), page_format, encoding, etag, None)
+        head, tail = _spliced(
+            upstream,
+            page_format,
+            encoding,
+            _tail(page_format, await self._only_staged(upstream, revision, names), first=not upstream.has_projects),
+        )
+        size = (await in_thread(head.stat)).st_size
+        return IndexPage(head, size, tail, page_format, encoding, etag, upstream.last_serial)
+
+    async def _only_staged(
+        self, upstream: PreparedList, revision: Revision, names: Sequence[NormalizedName]
+    ) -> tuple[NormalizedName, ...]:
+        key = (upstream.validator, revision)
+        held = self._new.get(key)
+        if held is None:
+            held = await in_thread(_missing, upstream.names, names)
+            self._new.put(key, held)
+        return held
+
+
+def _missing(blob: bytes, names: Sequence[NormalizedName]) -> tuple[NormalizedName, ...]:
+    """Return the names that the newline-joined blob lacks, in their order.
+
+    Few names are searched for one by one (milliseconds each); many are compared with the blob split piece by piece.
+    """
+    if len(names) <= _FEW:
+        return tuple(name for name in names if b"\n" + name.encode() + b"\n" not in blob)
+    wanted = {name.encode() for name in names}
+    start = 0
+    while start < len(blob):
+        stop = blob.find(b"\n", start + _PIECE_BYTES)
+        stop = len(blob) if stop < 0 else stop
+        wanted.difference_update(blob[start:stop].split(b"\n"))
+        start = stop
+    return tuple(name for name in names if name.encode() in wanted)
+
+
+def _spliced(upstream: PreparedList, page_format: Format, encoding: Encoding, tail: bytes) -> tuple[Path, bytes]:
+    json_page = page_format is Format.JSON
+    if encoding is not Encoding.GZIP:
+        return (upstream.json_head if json_page else upstream.html_head), tail
+    if json_page:
+        return upstream.json_head_gzip, gzip_tail(tail, upstream.json_crc, upstream.json_length)
+    return upstream.html_head_gzip, gzip_tail(tail, upstream.html_crc, upstream.html_length)
+
+
+def _head(page_format: Format) -> bytes:
+    if page_format is Format.JSON:
+        return b'{"meta":{"api-version":"1.4"},"projects":['
+    return (
+        b'<!DOCTYPE html>\n<html>\n<head>\n<meta name="pypi:repository-version" content="1.4">\n'
+        b"<title>Simple index</title>\n</head>\n<body>\n"
+    )
+
+
+def _tail(page_format: Format, names: Sequence[NormalizedName], *, first: bool) -> bytes:
+    if page_format is Format.JSON:
+        entries = ",".join(f'{{"name":{json.dumps(name)}}}' for name in names)
+        return f"{'' if first or not entries else ','}{entries}]}}".encode()
+    anchors = "".join(f'<a href="{html.escape(name)}/">{html.escape(name)}</a><br>\n' for name in names)
+    return f"{anchors}</body>\n</html>\n".encode()
+
+
+def _etag(view: View, validator: str, revision: Revision, page_format: Format, encoding: Encoding) -> str:
+    parts = (RENDERER, view.name, validator, revision, page_format.value, encoding.value)
+    return '"' + hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest() + '"'

@@ -1,0 +1,149 @@
+"""Releases as people and the API see them: what is staged, how it stands, what PyPI would refuse; and withdrawing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from overlay.domain.errors import UnknownFile, UnknownRelease
+from overlay.domain.layout import history_key, history_prefix, record_key
+from overlay.domain.listing import Standing, standing
+from overlay.domain.names import MAIN, NormalizedName, StageId
+from overlay.domain.page_facts import PageFacts
+from overlay.domain.ports import Documents, Ending, StageLedger, Upstream
+from overlay.domain.records import HistoryEntry, decode, encode
+from overlay.domain.rights import Right, Token, grant_for
+from overlay.domain.rules import Finding, judge_release
+from overlay.domain.stage import Gone, Reason, StagedFile
+from overlay.services.access import require, require_grant
+from overlay.services.facts import FactsOf
+from overlay.services.live import live_release
+from overlay.services.reports import Reports
+
+
+@dataclass(frozen=True, slots=True)
+class StagedEntry:
+    """A staged file and how it stands towards what is known of upstream."""
+
+    file: StagedFile
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedEntry:
+    """A staged file with everything that people want to know before they promote it."""
+
+    file: StagedFile
+    standing: Standing
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The staged files of one version; `upstream_known` is False when upstream could not be asked."""
+
+    project: NormalizedName
+    version: str
+    entries: tuple[ReportedEntry, ...]
+    upstream_known: bool
+
+
+class Releases:
+    """Reads and ends releases; `now_us` is the clock."""
+
+    def __init__(
+        self,
+        *,
+        documents: Documents,
+        ledger: StageLedger,
+        upstream: Upstream,
+        facts_of: FactsOf,
+        reports: Reports,
+        now_us: Callable[[], int],
+    ) -> None:
+        self._documents = documents
+        self._ledger = ledger
+        self._upstream = upstream
+        self._facts_of = facts_of
+        self._reports = reports
+        self._now_us = now_us
+
+    async def staged(self, project: NormalizedName | None = None, stage: StageId = MAIN) -> tuple[StagedEntry, ...]:
+        """List what is staged, of one project or of all, by project, version and filename."""
+        if project is None:
+            files: Sequence[StagedFile] = (await self._ledger.index()).files
+        else:
+            (snapshot,) = await self._ledger.snapshot(project, (stage,))
+            files = snapshot.files
+        standings: dict[NormalizedName, PageFacts | None] = {}
+        entries = []
+        for file in files:
+            if file.project not in standings:
+                standings[file.project] = await self._facts_of(await self._upstream.known(file.project))
+            entries.append(StagedEntry(file, await self._standing(file, standings[file.project])))
+        return tuple(entries)
+
+    async def release(self, project: NormalizedName, version: str, stage: StageId = MAIN) -> Release:
+        """Read one release with its report. Raises UnknownRelease."""
+        (snapshot,) = await self._ledger.snapshot(project, (stage,))
+        files = [file for file in snapshot.files if file.version == version]
+        if not files:
+            raise UnknownRelease(project, version)
+        page = await self._upstream.known(project)
+        facts = await self._facts_of(page)
+        live = live_release(facts, version)
+        entries = []
+        for file in files:
+            siblings = [other for other in files if other.upload_id != file.upload_id]
+            found = await self._reports.of(file)
+            found += judge_release(file, siblings=siblings, live=live, now_s=self._now_us() / 1_000_000)
+            entries.append(ReportedEntry(file, await self._standing(file, facts), found))
+        return Release(project, version, tuple(entries), upstream_known=page is not None)
+
+    async def history(self, project: NormalizedName) -> tuple[Gone, ...]:
+        """Read the uploads of a project that ended, the latest first."""
+        gone = [
+            decode(key, body, HistoryEntry).gone async for key, body in self._documents.scan(history_prefix(project))
+        ]
+        return tuple(sorted(gone, key=lambda one: (one.at_us, one.file.serial), reverse=True))
+
+    async def withdraw(
+        self,
+        caller: Token,
+        project: NormalizedName,
+        version: str,
+        filenames: Sequence[str] = (),
+        stage: StageId = MAIN,
+    ) -> tuple[Gone, ...]:
+        """End a staged release, or the named files of it. Raises UnknownRelease, UnknownFile, NotGranted.
+
+        The history is written first: a killed withdrawal has happened, or not, for each file.
+        """
+        require(caller, Right.STAGE)
+        (snapshot,) = await self._ledger.snapshot(project, (stage,))
+        files = [file for file in snapshot.files if file.version == version]
+        if not files:
+            raise UnknownRelease(project, version)
+        for name in filenames:
+            if name not in {file.filename for file in files}:
+                raise UnknownFile(name)
+        chosen = [file for file in files if not filenames or file.filename in filenames]
+        for file in chosen:
+            if file.token_id != caller.id:  # one's own uploads may always be withdrawn
+                page = await self._upstream.known(project)
+                on_upstream = page is not None and page.body is not None
+                if grant_for(caller, project, on_upstream=on_upstream) is None:
+                    require_grant(caller, Right.STAGE, project, stage, on_upstream=on_upstream)
+        return await self._end(project, chosen, Ending(Reason.WITHDRAWN, self._now_us(), caller.label))
+
+    async def _end(self, project: NormalizedName, files: Sequence[StagedFile], ending: Ending) -> tuple[Gone, ...]:
+        for file in files:
+            entry = HistoryEntry(gone=Gone(file, ending.reason, ending.at_us, ending.who))
+            await self._documents.put(history_key(project, file.upload_id), encode(entry))
+        ended = await self._ledger.forget(project, [file.upload_id for file in files], ending)
+        for file in files:
+            await self._documents.delete(record_key(project, file.upload_id))
+        return ended
+
+    async def _standing(self, file: StagedFile, facts: PageFacts | None) -> Standing:
+        if facts is None:
+            return standing(file, None, ())
+        return standing(file, facts, await self._ledger.snapshot(file.project, (file.stage,)))

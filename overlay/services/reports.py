@@ -1,0 +1,63 @@
+"""The promotability report: what PyPI would refuse of a staged file. Derived, per sha256, never stored."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from overlay.caching.flight import Flight
+from overlay.caching.lru import ByteLru
+from overlay.caching.threads import in_thread
+from overlay.domain import metadata
+from overlay.domain.layout import sidecar_key
+from overlay.domain.metadata import CoreMetadata
+from overlay.domain.ports import BlobStore
+from overlay.domain.rules import Finding, judge
+from overlay.domain.stage import StagedFile
+
+# design §6: the answer comes within 10 s of the last byte; what the report needs beyond 5 s is computed later.
+_SOON_S: Final = 5.0
+_LIMIT_BYTES: Final = 16 * 1024 * 1024
+_METADATA_LIMIT_BYTES: Final = 16 * 1024 * 1024
+
+
+class Reports:
+    """Derives findings from the stored core metadata and the archive's facts, once per sha256."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+        self._held: ByteLru[str, tuple[Finding, ...]] = ByteLru(_LIMIT_BYTES, _weight)
+        self._flight: Flight[str, tuple[Finding, ...]] = Flight()
+
+    async def of(self, file: StagedFile) -> tuple[Finding, ...]:
+        """Return the findings on the file itself. Raises BlobNotFound, StoreUnavailable."""
+        held = self._held.get(file.sha256)
+        if held is not None:
+            return held
+        return await self._flight.run(file.sha256, lambda: self._derive(file))
+
+    async def soon(self, file: StagedFile) -> tuple[Finding, ...]:
+        """Return the findings if they are known within five seconds, else none; the work goes on."""
+        task = asyncio.ensure_future(self.of(file))
+        done, _ = await asyncio.wait({task}, timeout=_SOON_S)
+        return task.result() if done else ()
+
+    async def judged(self, file: StagedFile, body: bytes) -> tuple[Finding, ...]:
+        """Derive the findings from core metadata in hand."""
+        findings = await in_thread(lambda: judge(file, metadata.read(body)))
+        self._held.put(file.sha256, findings)
+        return findings
+
+    async def core_metadata(self, file: StagedFile) -> CoreMetadata:
+        """Read the stored core metadata."""
+        return await in_thread(metadata.read, await self._sidecar(file))
+
+    async def _derive(self, file: StagedFile) -> tuple[Finding, ...]:
+        return await self.judged(file, await self._sidecar(file))
+
+    async def _sidecar(self, file: StagedFile) -> bytes:
+        key = sidecar_key(file.upload_id, file.filename)
+        return b"".join([chunk async for chunk in self._blobs.read(key, 0, _METADATA_LIMIT_BYTES)])
+
+
+def _weight(findings: Sequence[Finding]) -> int:
+    return 100 + sum(100 + len(finding.sentence) for finding in findings)

@@ -1,0 +1,287 @@
+"""An upload, from its first byte to its answer (design §5, §6).
+
+authenticate (web) ► stream (intake) ► check ► blob closed ► sidecar ► ledger.admit ► record ► ledger.stage ► answer
+                                                                                    │
+before the record: any failure deletes the bytes, nothing was promised              │
+from the record on: nothing is deleted unless the ledger *answered* a refusal; an unknown outcome is a 503, and
+the record decides at the next rebuild. Repeating the upload is safe at every point.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from overlay.caching.threads import in_thread
+from overlay.domain import archive, filenames, metadata
+from overlay.domain.errors import BadUpload, Conflict, FileExists, ProjectQuarantined, TooLarge
+from overlay.domain.filenames import DistributionName
+from overlay.domain.layout import blob_key, history_key, record_key, sidecar_key
+from overlay.domain.names import NormalizedName, Serial, StageId, UploadId, project_name
+from overlay.domain.ports import BlobStore, Documents, StageLedger, Upstream
+from overlay.domain.records import HistoryEntry, Record, encode
+from overlay.domain.rights import Right, Token
+from overlay.domain.rules import Finding, Severity
+from overlay.domain.stage import AlreadyStaged, Claim, Gone, Reason, StagedFile
+from overlay.services.access import require, require_grant
+from overlay.services.facts import FactsOf
+from overlay.services.intake import Content, Field, FilePart, Form, asks_for_md5, check_digests, local, receive_file
+from overlay.services.reports import Reports
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadSettings:
+    """The operator's limits: `[uploads]` and `[upstream] fresh_s`; `spool` is a local folder."""
+
+    limit_bytes: int
+    quota_bytes: int
+    """Of everything staged; 0: none. Uploads under way together may exceed it by what they bring."""
+    replace: bool
+    strict: bool
+    fresh_s: float
+    spool: Path
+
+
+class UploadStatus(StrEnum):
+    """What became of an upload that was accepted."""
+
+    STAGED = "staged"
+    REPLACED = "replaced"
+    ALREADY_STAGED = "already staged"
+    ALREADY_LIVE = "already live"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The answer to an accepted upload; `file` is None when the bytes are live already."""
+
+    status: UploadStatus
+    project: NormalizedName
+    version: str
+    filename: str
+    file: StagedFile | None
+    findings: tuple[Finding, ...] = ()
+
+
+class _NothingToStore(Exception):  # no error: it unwinds the writer's context, which then leaves nothing
+    def __init__(self, receipt: Receipt) -> None:
+        super().__init__()
+        self.receipt = receipt
+
+
+class Uploads:
+    """Stages files; `now_us` is the clock, `new_upload_id` gives 128 fresh random bits in hex."""
+
+    def __init__(
+        self,
+        *,
+        blobs: BlobStore,
+        documents: Documents,
+        ledger: StageLedger,
+        upstream: Upstream,
+        facts_of: FactsOf,
+        reports: Reports,
+        settings: UploadSettings,
+        now_us: Callable[[], int],
+        new_upload_id: Callable[[], UploadId],
+    ) -> None:
+        self._blobs = blobs
+        self._documents = documents
+        self._ledger = ledger
+        self._upstream = upstream
+        self._facts_of = facts_of
+        self._reports = reports
+        self._settings = settings
+        self._now_us = now_us
+        self._new_upload_id = new_upload_id
+        self._commits: set[asyncio.Future[Receipt]] = set()  # held here: the loop itself keeps only weak references
+
+    async def receive(self, caller: Token, stage: StageId, parts: AsyncIterator[Field | FilePart]) -> Receipt:
+        """Stage one upload. Raises Rejected, Denied, FileExists, Unavailable; then nothing is left behind."""
+        require(caller, Right.ADD)
+        form, upload = Form(), self._new_upload_id()
+        try:
+            async with AsyncExitStack() as stack:
+                content = await self._take_in(caller, stage, parts, form, upload, stack)
+                file, body = await self._check(caller, stage, form, content, upload)
+        except _NothingToStore as settled:
+            return settled.receipt
+        # From here the work goes on when the client hangs up: half of it would be worse than all of it.
+        commit = asyncio.ensure_future(self._commit(caller, form, file, body))
+        self._commits.add(commit)
+        commit.add_done_callback(self._commits.discard)
+        return await asyncio.shield(commit)
+
+    async def close(self) -> None:
+        """Wait for the commits under way, whose clients may have hung up."""
+        await asyncio.gather(*self._commits, return_exceptions=True)
+
+    async def _take_in(
+        self,
+        caller: Token,
+        stage: StageId,
+        parts: AsyncIterator[Field | FilePart],
+        form: Form,
+        upload: UploadId,
+        stack: AsyncExitStack,
+    ) -> Content:
+        content: Content | None = None
+        async for part in parts:
+            if isinstance(part, Field):
+                form.add(part)
+                continue
+            if content is not None:
+                raise BadUpload("The form has more than one file; send one per request.")
+            filenames.parse(part.filename)  # before it becomes part of a path
+            name = form.first("name")
+            if name is not None:  # most clients send the fields first: refuse before the body is read
+                await self._authorize(caller, project_name(name), stage)
+            key = blob_key(upload, part.filename)
+            writer = await stack.enter_async_context(self._blobs.create(key))
+            target, path = await stack.enter_async_context(local(writer, self._settings.spool / upload))
+            content = await receive_file(
+                part, target, path, md5=asks_for_md5(form), limit_bytes=self._settings.limit_bytes
+            )
+        if content is None:
+            raise BadUpload("The form has no file in its field 'content'.")
+        return content
+
+    async def _authorize(self, caller: Token, project: NormalizedName, stage: StageId) -> str:
+        page = await self._upstream.page(project, no_older_than_s=self._settings.fresh_s)
+        grant = require_grant(caller, Right.ADD, project, stage, on_upstream=page.body is not None)
+        facts = await self._facts_of(page)
+        if facts is not None and facts.quarantined:
+            raise ProjectQuarantined(project)
+        return grant
+
+    async def _check(
+        self, caller: Token, stage: StageId, form: Form, content: Content, upload: UploadId
+    ) -> tuple[StagedFile, bytes]:
+        """Decide everything that needs no serial. Raises as `receive`, or _NothingToStore."""
+        await check_digests(form, content)
+        named = filenames.parse(content.filename)
+        _check_filetype(form, named)
+        inspected = await in_thread(archive.inspect, content.path, content.filename, named.kind)
+        core = await in_thread(metadata.read, inspected.metadata)
+        metadata.agree(core, filename=named, form_name=_required(form, "name"), form_version=_required(form, "version"))
+        grant = await self._authorize(caller, named.project, stage)
+        file = StagedFile(
+            stage=stage,
+            project=named.project,
+            name=core.name,
+            version=named.version,
+            filename=content.filename,
+            kind=named.kind,
+            upload_id=upload,
+            serial=Serial(0),  # given by the ledger
+            size_bytes=content.size_bytes,
+            sha256=content.sha256,
+            blake2_256=content.blake2_256,
+            metadata_sha256=_sha256(inspected.metadata),
+            requires_python=core.requires_python,
+            staged_at_us=0,
+            who=caller.label,
+            token_id=caller.id,
+            grant=grant,
+            facts=inspected.facts,
+        )
+        await self._compare_with_live(file)
+        if self._settings.strict:
+            findings = await self._reports.judged(file, inspected.metadata)
+            errors = [finding.sentence for finding in findings if finding.severity is Severity.ERROR]
+            if errors:
+                raise BadUpload("PyPI would refuse this file ([uploads] strict is on): " + " ".join(errors))
+        claim = self._claim(caller, file)
+        admitted = await self._ledger.admit(claim)  # only a look: spares the commit of bytes that change nothing
+        if isinstance(admitted, AlreadyStaged):
+            raise _NothingToStore(await self._receipt(UploadStatus.ALREADY_STAGED, admitted.file))
+        await self._check_quota(file)
+        return file, inspected.metadata
+
+    async def _compare_with_live(self, file: StagedFile) -> None:
+        facts = await self._facts_of(await self._upstream.page(file.project, no_older_than_s=self._settings.fresh_s))
+        if facts is None or file.filename not in facts.sha256_of:
+            return
+        live_sha256 = facts.sha256_of[file.filename]
+        if live_sha256 == file.sha256:
+            raise _NothingToStore(Receipt(UploadStatus.ALREADY_LIVE, file.project, file.version, file.filename, None))
+        raise FileExists(file.filename, held_sha256=live_sha256 or "unknown", where="live upstream")
+
+    async def _check_quota(self, file: StagedFile) -> None:
+        quota = self._settings.quota_bytes
+        if quota and await self._ledger.staged_bytes() + file.size_bytes > quota:
+            raise TooLarge("What is staged, with this file,", quota)
+
+    def _claim(self, caller: Token, file: StagedFile) -> Claim:
+        return Claim(
+            stage=file.stage,
+            project=file.project,
+            version=file.version,
+            filename=file.filename,
+            upload_id=file.upload_id,
+            sha256=file.sha256,
+            replace=self._settings.replace and caller.allows(Right.STAGE),
+        )
+
+    async def _commit(self, caller: Token, form: Form, file: StagedFile, body: bytes) -> Receipt:
+        claim = self._claim(caller, file)
+        try:
+            async with self._blobs.create(sidecar_key(file.upload_id, file.filename)) as writer:
+                await writer.write(body)
+            admitted = await self._ledger.admit(claim)
+        except BaseException:
+            await self._discard(file)
+            raise
+        if isinstance(admitted, AlreadyStaged):
+            await self._discard(file)
+            return await self._receipt(UploadStatus.ALREADY_STAGED, admitted.file)
+        file = replace(file, serial=admitted.serial, staged_at_us=self._now_us())
+        record = Record(file=file, form=form.kept(), attestations=form.first("attestations"))
+        await self._documents.put(record_key(file.project, file.upload_id), encode(record))
+        try:
+            staged = await self._ledger.stage(file, replace=claim.replace)
+        except Conflict:  # an answer: the file was refused after its record was written
+            await self._settle(Gone(file, Reason.REFUSED, file.staged_at_us, caller.label))
+            await self._discard(file)
+            raise
+        if staged.ended is None:
+            return await self._receipt(UploadStatus.STAGED, file)
+        await self._settle(staged.ended)
+        if staged.ended.file.upload_id != file.upload_id:
+            return await self._receipt(UploadStatus.REPLACED, file)
+        # A racing upload of the name holds it with a greater serial, or brought the same bytes a moment earlier.
+        return await self._receipt(UploadStatus.ALREADY_STAGED, file)
+
+    async def _settle(self, gone: Gone) -> None:
+        """Write the history of an upload that ended, then drop its record, which the history outweighs anyway."""
+        await self._documents.put(history_key(gone.file.project, gone.file.upload_id), encode(HistoryEntry(gone=gone)))
+        await self._documents.delete(record_key(gone.file.project, gone.file.upload_id))
+
+    async def _discard(self, file: StagedFile) -> None:
+        await self._blobs.delete(blob_key(file.upload_id, file.filename))
+        await self._blobs.delete(sidecar_key(file.upload_id, file.filename))
+
+    async def _receipt(self, status: UploadStatus, file: StagedFile) -> Receipt:
+        findings = await self._reports.soon(file)
+        return Receipt(status, file.project, file.version, file.filename, file, findings)
+
+
+def _required(form: Form, name: str) -> str:
+    value = form.first(name)
+    if value is None:
+        raise BadUpload(f"The form has no field {name!r}.")
+    return value
+
+
+def _check_filetype(form: Form, named: DistributionName) -> None:
+    expected = "sdist" if named.kind == "sdist" else "bdist_wheel"
+    sent = form.first("filetype")
+    if sent is not None and sent != expected:
+        raise BadUpload(f"The form says filetype {sent[:80]!r}, but the file's name is that of a {named.kind}.")
+
+
+def _sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()

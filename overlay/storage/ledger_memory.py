@@ -1,0 +1,260 @@
+"""The ledger in the process: dictionaries, changed only between two awaits, so every method is atomic.
+
+Nothing here suspends. Rebuilt from the records at start (`overlay.services.rebuild`); refuses everything before that.
+"""
+
+import secrets
+from bisect import insort
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from overlay.domain.errors import FileExists, LedgerUnavailable
+from overlay.domain.names import NOTHING_STAGED, NormalizedName, Revision, Serial, StageId, UploadId
+from overlay.domain.ports import Ending
+from overlay.domain.rights import Token
+from overlay.domain.stage import (
+    Admitted,
+    AlreadyStaged,
+    Claim,
+    Event,
+    EventFeed,
+    EventKind,
+    Gone,
+    Reason,
+    Staged,
+    StagedFile,
+    StageIndex,
+    StageSnapshot,
+)
+
+_EVENTS_HELD: Final = 1000
+# Endings that may not have reached the history yet; far more than uploads can be in flight at once.
+_ENDINGS_HELD: Final = 10_000
+
+_KIND_OF_REASON: Final = {
+    Reason.REPLACED: EventKind.REPLACED,
+    Reason.WITHDRAWN: EventKind.WITHDRAWN,
+    Reason.EXPIRED: EventKind.WITHDRAWN,
+    Reason.REFUSED: EventKind.REFUSED,
+    Reason.LIVE: EventKind.WITHDRAWN,
+}
+
+
+class _Shelf:
+    """The staged files of one project in one stage."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, StagedFile] = {}
+        self.revision = NOTHING_STAGED
+
+
+class MemoryLedger:
+    """StageLedger for one process; `now_us` is the clock in microseconds since the epoch."""
+
+    def __init__(self, now_us: Callable[[], int]) -> None:
+        """Start empty and not ready; `load` makes it ready."""
+        self._now_us = now_us
+        self._ready = False
+        self._clear()
+
+    def _clear(self) -> None:
+        self._shelves: dict[tuple[StageId, NormalizedName], _Shelf] = {}
+        self._names: dict[StageId, list[NormalizedName]] = {}
+        self._names_revision: dict[StageId, Revision] = {}
+        self._entries: dict[UploadId, StagedFile] = {}
+        self._ended: dict[UploadId, Gone] = {}
+        self._bytes = 0
+        self._last_serial = 0
+        self._events: deque[Event] = deque(maxlen=_EVENTS_HELD)
+        self._events_made = 0
+        self._epoch = secrets.token_hex(4)
+        self._tokens: dict[str, Token] = {}
+
+    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token]) -> None:
+        """Replace the whole content, then be ready."""
+        self._ready = False
+        self._clear()
+        for file in files:
+            self._put(file)
+            self._last_serial = max(self._last_serial, file.serial)
+        self._tokens = {token.sha256: token for token in tokens}
+        self._ready = True
+
+    async def revisions(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[Revision, ...]:
+        """Read the revision per stage."""
+        self._check_ready()
+        shelves = (self._shelves.get((stage, project)) for stage in stages)
+        return tuple(NOTHING_STAGED if shelf is None else shelf.revision for shelf in shelves)
+
+    async def snapshot(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[StageSnapshot, ...]:
+        """Read files and revisions of one moment."""
+        self._check_ready()
+        return tuple(self._snapshot(project, stage) for stage in stages)
+
+    def _snapshot(self, project: NormalizedName, stage: StageId) -> StageSnapshot:
+        shelf = self._shelves.get((stage, project))
+        if shelf is None:
+            return StageSnapshot(project, stage, NOTHING_STAGED, ())
+        return StageSnapshot(project, stage, shelf.revision, tuple(shelf.files[name] for name in sorted(shelf.files)))
+
+    async def entry(self, project: NormalizedName, upload: UploadId) -> StagedFile | Gone | None:
+        """Look one upload up."""
+        self._check_ready()
+        file = self._entries.get(upload)
+        if file is not None:
+            return file if file.project == project else None
+        gone = self._ended.get(upload)
+        return gone if gone is not None and gone.file.project == project else None
+
+    async def index(self) -> StageIndex:
+        """Read everything that is staged."""
+        self._check_ready()
+        return StageIndex(
+            tuple(sorted(self._entries.values(), key=lambda file: (file.project, file.version, file.filename)))
+        )
+
+    async def names(self, stages: Sequence[StageId]) -> tuple[Revision, tuple[NormalizedName, ...]]:
+        """Read the projects with staged files, and a revision of that set."""
+        self._check_ready()
+        if len(stages) == 1:
+            names: Iterable[NormalizedName] = self._names.get(stages[0], ())
+        else:
+            names = sorted({name for stage in stages for name in self._names.get(stage, ())})
+        revision = ".".join(self._names_revision.get(stage, NOTHING_STAGED) for stage in stages)
+        return Revision(revision), tuple(names)
+
+    async def staged_bytes(self) -> int:
+        """Sum the sizes of everything that is staged."""
+        self._check_ready()
+        return self._bytes
+
+    async def admit(self, claim: Claim) -> Admitted | AlreadyStaged:
+        """Decide whether an upload may go on."""
+        self._check_ready()
+        held = self._holder(claim.stage, claim.project, claim.filename)
+        if held is not None and held.sha256 == claim.sha256:
+            return AlreadyStaged(held)
+        if held is not None and not claim.replace:
+            raise FileExists(claim.filename, held_sha256=held.sha256, where="staged here")
+        self._last_serial = max(self._last_serial + 1, self._now_us())
+        return Admitted(Serial(self._last_serial))
+
+    async def stage(self, file: StagedFile, *, replace: bool) -> Staged:
+        """Show the file; idempotent by upload id."""
+        self._check_ready()
+        if file.upload_id in self._entries or file.upload_id in self._ended:
+            return Staged(self._ended.get(file.upload_id))
+        held = self._holder(file.stage, file.project, file.filename)
+        if held is None:
+            self._put(file)
+            self._tell(EventKind.STAGED, file, file.staged_at_us, file.who)
+            return Staged(None)
+        if held.sha256 != file.sha256 and not replace:
+            raise FileExists(file.filename, held_sha256=held.sha256, where="staged here")
+        # Two uploads of the same bytes that raced past `admit`: the first one shown stays, nothing changes for readers.
+        if held.serial > file.serial or held.sha256 == file.sha256:
+            return Staged(self._end(file, Ending(Reason.REPLACED, held.staged_at_us, held.who)))
+        self._drop(held)
+        self._put(file)
+        ended = self._end(held, Ending(Reason.REPLACED, file.staged_at_us, file.who))
+        self._tell(EventKind.STAGED, file, file.staged_at_us, file.who)
+        return Staged(ended)
+
+    async def forget(self, project: NormalizedName, uploads: Sequence[UploadId], gone: Ending) -> tuple[Gone, ...]:
+        """End these uploads."""
+        self._check_ready()
+        ended = []
+        for upload in uploads:
+            file = self._entries.get(upload)
+            if file is not None and file.project == project:
+                self._drop(file)
+                ended.append(self._end(file, gone))
+        return tuple(ended)
+
+    async def events(self, after: int) -> EventFeed:
+        """Read the recent events."""
+        self._check_ready()
+        first = self._events[0].number if self._events else self._events_made + 1
+        return EventFeed(self._epoch, first, tuple(event for event in self._events if event.number > after))
+
+    async def token(self, sha256: str) -> Token | None:
+        """Find a token by the hash of its text."""
+        self._check_ready()
+        return self._tokens.get(sha256)
+
+    async def tokens(self) -> tuple[Token, ...]:
+        """List all tokens."""
+        self._check_ready()
+        return tuple(sorted(self._tokens.values(), key=lambda token: (token.created_at_s, token.id)))
+
+    async def put_token(self, token: Token) -> None:
+        """Add or replace a token."""
+        self._check_ready()
+        self._tokens[token.sha256] = token
+
+    async def drop_token(self, token_id: str) -> None:
+        """Forget a token."""
+        self._check_ready()
+        self._tokens = {sha256: token for sha256, token in self._tokens.items() if token.id != token_id}
+
+    def _check_ready(self) -> None:
+        if not self._ready:
+            raise LedgerUnavailable("What is staged is not loaded yet; try again in a moment.")
+
+    def _holder(self, stage: StageId, project: NormalizedName, filename: str) -> StagedFile | None:
+        shelf = self._shelves.get((stage, project))
+        return None if shelf is None else shelf.files.get(filename)
+
+    def _put(self, file: StagedFile) -> None:
+        key = (file.stage, file.project)
+        shelf = self._shelves.get(key)
+        if shelf is None:
+            shelf = self._shelves[key] = _Shelf()
+            insort(self._names.setdefault(file.stage, []), file.project)
+            self._names_revision[file.stage] = _nonce()
+        shelf.files[file.filename] = file
+        shelf.revision = _nonce()
+        self._entries[file.upload_id] = file
+        self._bytes += file.size_bytes
+
+    def _drop(self, file: StagedFile) -> None:
+        key = (file.stage, file.project)
+        shelf = self._shelves[key]
+        del shelf.files[file.filename]
+        shelf.revision = _nonce()
+        if not shelf.files:
+            del self._shelves[key]
+            self._names[file.stage].remove(file.project)
+            self._names_revision[file.stage] = _nonce()
+        del self._entries[file.upload_id]
+        self._bytes -= file.size_bytes
+
+    def _end(self, file: StagedFile, ending: Ending) -> Gone:
+        gone = Gone(file, ending.reason, ending.at_us, ending.who)
+        self._ended[file.upload_id] = gone
+        if len(self._ended) > _ENDINGS_HELD:
+            del self._ended[next(iter(self._ended))]
+        self._tell(_KIND_OF_REASON[ending.reason], file, ending.at_us, ending.who)
+        return gone
+
+    def _tell(self, kind: EventKind, file: StagedFile, at_us: int, who: str) -> None:
+        self._events_made += 1
+        self._events.append(
+            Event(
+                number=self._events_made,
+                at_us=at_us,
+                kind=kind,
+                stage=file.stage,
+                project=file.project,
+                version=file.version,
+                filename=file.filename,
+                sha256=file.sha256,
+                who=who,
+            )
+        )
+
+
+def _nonce() -> Revision:
+    """Name a state: 72 random bits, so that a ledger rebuilt never repeats a name that a client has seen."""
+    return Revision(secrets.token_urlsafe(9))

@@ -1,0 +1,66 @@
+"""The API's handlers for admins: tokens and the sweep."""
+
+from http import HTTPStatus
+
+from aiohttp import web
+
+from overlay.domain import to_wire
+from overlay.domain.rights import Right
+from overlay.domain.wire import SweepOrder, SweptView, TokenCreated, TokenList, TokenOrder
+from overlay.services.access import TokenRequest, require
+from overlay.services.sweep import sweep
+from overlay.web.auth import caller
+from overlay.web.context import SERVICES, SETTINGS
+from overlay.web.operations import NOW_S, answer, read_order
+
+
+async def list_tokens(request: web.Request) -> web.Response:
+    """Answer GET /tokens."""
+    await _check_admin(request)
+    tokens = await request.app[SERVICES].access.tokens()
+    return answer(request, TokenList(tokens=tuple(to_wire.token(token) for token in tokens)), storable=False)
+
+
+async def create_token(request: web.Request) -> web.Response:
+    """Answer POST /tokens."""
+    await _check_admin(request)
+    order = await read_order(request, TokenOrder)
+    expires_at_s = None if order.expires_in_s is None else int(request.app[NOW_S]()) + order.expires_in_s
+    wanted = TokenRequest(
+        label=order.label,
+        rights=order.rights,
+        projects=order.projects,
+        stages=order.stages,
+        expires_at_s=expires_at_s,
+    )
+    token, text = await request.app[SERVICES].access.create(wanted)
+    created = TokenCreated(token=to_wire.token(token), text=text)
+    return answer(request, created, status=HTTPStatus.CREATED, storable=False)
+
+
+async def revoke_token(request: web.Request) -> web.Response:
+    """Answer DELETE /tokens/{id}."""
+    await _check_admin(request)
+    await request.app[SERVICES].access.revoke(request.match_info["id"])
+    return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
+
+
+async def sweep_blobs(request: web.Request) -> web.Response:
+    """Answer POST /sweep."""
+    await _check_admin(request)
+    order = await read_order(request, SweepOrder)
+    services = request.app[SERVICES]
+    older_than_s = request.app[SETTINGS].grace_s if order.older_than_s is None else order.older_than_s
+    swept = await sweep(
+        services.blobs,
+        services.documents,
+        now_s=request.app[NOW_S](),
+        older_than_s=older_than_s,
+        dry_run=order.dry_run,
+    )
+    view = SweptView(blobs=swept.blobs, size_bytes=swept.size_bytes, dry_run=swept.dry_run)
+    return answer(request, view, storable=False)
+
+
+async def _check_admin(request: web.Request) -> None:
+    require(await caller(request), Right.ADMIN)

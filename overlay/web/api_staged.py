@@ -1,0 +1,86 @@
+"""The API's handlers about what is staged: read it, follow it, withdraw it."""
+
+import re
+from typing import Final
+
+from aiohttp import web
+from yarl import URL
+
+from overlay import __version__
+from overlay.domain import to_wire
+from overlay.domain.errors import BadRequest
+from overlay.domain.names import project_name
+from overlay.domain.wire import HistoryView, ReleaseView, ServerInfo, StagedList, WithdrawnView
+from overlay.web.auth import caller, check_reader
+from overlay.web.context import SERVICES, SETTINGS, public_root
+from overlay.web.operations import answer, project_of, version_of
+
+_EVENT_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+
+
+async def show_server(request: web.Request) -> web.Response:
+    """Answer GET /info."""
+    await check_reader(request)
+    settings = request.app[SETTINGS]
+    info = ServerInfo(
+        version=__version__,
+        upstream=str(URL(settings.upstream_url).with_user(None)),  # its credentials are nobody's here
+        public_url=public_root(request),
+        read_open=settings.read_open,
+        ephemeral=settings.ephemeral,
+    )
+    return answer(request, info)
+
+
+async def list_staged(request: web.Request) -> web.Response:
+    """Answer GET /staged."""
+    await check_reader(request)
+    raw = request.query.get("project")
+    entries = await request.app[SERVICES].releases.staged(None if raw is None else project_name(raw))
+    root = public_root(request)
+    files = tuple(to_wire.staged_file(entry.file, entry.standing, None, root=root) for entry in entries)
+    return answer(request, StagedList(files=files))
+
+
+async def show_release(request: web.Request) -> web.Response:
+    """Answer GET /projects/{project}/{version}."""
+    await check_reader(request)
+    project, version = project_of(request), version_of(request)
+    release = await request.app[SERVICES].releases.release(project, version)
+    root = public_root(request)
+    view = ReleaseView(
+        project=release.project,
+        version=release.version,
+        upstream_known=release.upstream_known,
+        files=tuple(
+            to_wire.staged_file(entry.file, entry.standing, entry.findings, root=root) for entry in release.entries
+        ),
+    )
+    return answer(request, view)
+
+
+async def withdraw_release(request: web.Request) -> web.Response:
+    """Answer DELETE /projects/{project}/{version}."""
+    token = await caller(request)
+    project, version = project_of(request), version_of(request)
+    filenames = request.query.getall("filename", [])
+    ended = await request.app[SERVICES].releases.withdraw(token, project, version, filenames)
+    view = WithdrawnView(project=project, version=version, files=tuple(to_wire.history_entry(gone) for gone in ended))
+    return answer(request, view)
+
+
+async def show_history(request: web.Request) -> web.Response:
+    """Answer GET /projects/{project}/history."""
+    await check_reader(request)
+    project = project_of(request)
+    gone = await request.app[SERVICES].releases.history(project)
+    return answer(request, HistoryView(project=project, entries=tuple(to_wire.history_entry(one) for one in gone)))
+
+
+async def list_events(request: web.Request) -> web.Response:
+    """Answer GET /events."""
+    await check_reader(request)
+    raw = request.query.get("after", "0")
+    if not _EVENT_NUMBER.fullmatch(raw):
+        raise BadRequest("`after` is the number of the last event seen: digits, 0 for all.")
+    return answer(request, to_wire.event_feed(await request.app[SERVICES].ledger.events(int(raw))))

@@ -1,0 +1,134 @@
+"""The application: routes, and the one place where errors become answers."""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from aiohttp import web
+
+from overlay import __version__
+from overlay.domain.errors import LedgerUnavailable, NotFound, OverlayError, StoreUnavailable, UnknownPage
+from overlay.domain.names import MAIN
+from overlay.web import api, files, pages, simple, upload
+from overlay.web.access_log import new_request_id
+from overlay.web.context import LIFECYCLE, REQUEST_ID, SERVICES, SETTINGS, Lifecycle, Services, WebSettings
+from overlay.web.errors import Door, answer, said
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_log = logging.getLogger("overlay.web")
+_SERVER: Final = f"overlay/{__version__}"
+_SIMPLE_PATHS: Final = ("/simple", "/staged/", "/files/", "/s/", "/pypi/", "/-/")
+
+
+def application(services: Services, settings: WebSettings, lifecycle: Lifecycle) -> web.Application:
+    """Assemble the application; every path lies below `settings.prefix`."""
+    # Bodies are read as streams where they may be large; 64 KiB bounds what is read whole.
+    app = web.Application(middlewares=[_answering], client_max_size=64 * 1024)
+    app[SERVICES] = services
+    app[SETTINGS] = settings
+    app[LIFECYCLE] = lifecycle
+    pages.setup_templates(app, settings)
+    app.add_routes([_below(settings.prefix, route) for route in _routes()])
+    app.on_response_prepare.append(_sign)
+    return app
+
+
+def _routes() -> Sequence[web.RouteDef]:
+    return [
+        web.get("/simple/{project}/", simple.project_page),
+        web.get("/files/{project}/{upload}/{filename}", files.staged_file),
+        web.get("/simple/", simple.index_page),
+        web.get("/staged/simple/{project}/", simple.staged_project_page),
+        web.get("/staged/simple/", simple.staged_index_page),
+        *[web.get(path, simple.add_slash) for path in _WITHOUT_SLASH],
+        *[web.post(path, upload.upload) for path in ("/legacy/", "/legacy")],
+        *[web.get(path, upload.wrong_method) for path in ("/legacy/", "/legacy")],
+        *[web.post(path, upload.wrong_url) for path in ("/", "/simple/", "/simple")],
+        web.get("/-/health", health),
+        web.get("/-/ready", ready),
+        *api.routes(),
+        *pages.routes(),
+        web.route("*", "/{rest:.*}", _nothing_here),
+    ]
+
+
+_WITHOUT_SLASH: Final = ("/simple", "/simple/{project}", "/staged/simple", "/staged/simple/{project}")
+
+
+def _below(prefix: str, route: web.RouteDef) -> web.RouteDef:
+    return web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs)
+
+
+async def health(request: web.Request) -> web.Response:  # noqa: ARG001
+    """Answer `/-/health`: the process runs."""
+    return web.Response(text="ok\n")
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Answer `/-/ready`: store and ledger answer; upstream never decides."""
+    services = request.app[SERVICES]
+    parts = {"server": "stopping" if request.app[LIFECYCLE].draining else "ok", "ledger": "ok", "store": "ok"}
+    try:
+        await services.ledger.names((MAIN,))
+    except LedgerUnavailable as err:
+        parts["ledger"] = str(err)
+    try:
+        await services.documents.get("state/ready-probe")
+    except NotFound:
+        pass  # an answer
+    except StoreUnavailable as err:
+        parts["store"] = str(err)
+    well = all(state == "ok" for state in parts.values())
+    return web.json_response(parts, status=200 if well else 503, headers={"Cache-Control": "no-store"})
+
+
+async def _nothing_here(request: web.Request) -> web.Response:  # noqa: ARG001
+    raise UnknownPage
+
+
+@web.middleware
+async def _answering(request: web.Request, handler: Handler) -> web.StreamResponse:
+    request[REQUEST_ID] = new_request_id()
+    try:
+        return await handler(request)
+    except OverlayError as err:
+        return _shown(request, answer(err, _door(request), request.headers.get("Accept")), str(err))
+    except web.HTTPException as err:
+        if err.status < 400:  # noqa: PLR2004 - a redirect is an answer of its own
+            raise
+        headers = {"Allow": err.headers["Allow"]} if "Allow" in err.headers else {}
+        sentence = (err.text or err.reason).strip()
+        response = said(err.status, sentence, _door(request), request.headers.get("Accept"), headers)
+        return _shown(request, response, sentence)
+    except ConnectionError:
+        raise  # the client hung up: there is nobody to answer
+    except Exception:  # noqa: BLE001 - the outermost edge
+        _log.exception("request %s failed: %s %s", request[REQUEST_ID], request.method, request.path)
+        sentence = f"The server failed; its log has the request {request[REQUEST_ID]}."
+        return said(500, sentence, _door(request), request.headers.get("Accept"), {})
+
+
+def _shown(request: web.Request, response: web.Response, sentence: str) -> web.StreamResponse:
+    if _door(request) is Door.PAGE and "text/html" in request.headers.get("Accept", ""):
+        return pages.error_page(request, response, sentence)
+    return response
+
+
+def _door(request: web.Request) -> Door:
+    path = request.path.removeprefix(request.app[SETTINGS].prefix)
+    if request.method == "POST" and not path.startswith("/api/"):
+        return Door.UPLOAD
+    if path.startswith(("/api/", "/_/", "/.well-known/")):
+        return Door.API
+    if path.startswith("/legacy"):
+        return Door.UPLOAD
+    return Door.SIMPLE if path.startswith(_SIMPLE_PATHS) else Door.PAGE
+
+
+async def _sign(request: web.Request, response: web.StreamResponse) -> None:
+    headers = response.headers
+    headers["Server"] = _SERVER
+    request_id = request.get(REQUEST_ID)
+    if request_id is not None:
+        headers["X-Request-Id"] = request_id

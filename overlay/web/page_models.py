@@ -1,0 +1,252 @@
+"""From what is staged to the models of the pages; pure. Nothing that came with an upload ever becomes a link."""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from packaging.version import Version
+
+from overlay.domain.findings import Finding, Severity
+from overlay.domain.listing import Outcome, Standing, outcome
+from overlay.domain.merge import timestamp
+from overlay.domain.quantities import count_words, minute_words, size_words
+from overlay.domain.stage import StagedFile
+from overlay.domain.to_wire import file_path
+from overlay.domain.wire import API
+from overlay.services.releases import Release, StagedEntry
+from overlay.web.models import (
+    ErrorModel,
+    FileRow,
+    FindingGroup,
+    FindingLine,
+    Frame,
+    HelpModel,
+    HomeModel,
+    InstallLines,
+    Link,
+    ProjectModel,
+    ReleaseModel,
+    StagedProject,
+    VersionSection,
+)
+
+MOST_PROJECTS: Final = 200
+MOST_VERSIONS: Final = 10
+
+STANDINGS: Final = {
+    Standing.STAGED: "Listed here; upstream does not have it.",
+    Standing.LIVE: "Upstream has the same bytes: its entry is listed, and this copy has stepped back.",
+    Standing.CONFLICT: "Upstream has other bytes under this name: this copy is neither listed nor served.",
+    Standing.QUARANTINED: "Upstream has quarantined the project: nothing of it is listed or served here.",
+    Standing.FOREIGN: (
+        "Staged with a token for *, but upstream has a project of this name with files that were never staged here: "
+        "neither listed nor served. An admin can make a token that names the project."
+    ),
+    Standing.REPLACED: "Replaced by a later upload: no longer listed, served a little longer.",
+    Standing.ENDED: "Ended: neither listed nor served.",
+}
+"""Each standing in words; total."""
+
+HEADINGS: Final = {
+    Severity.ERROR: "PyPI would refuse",
+    Severity.WARNING: "PyPI would take it, and you might regret it",
+    Severity.NOTE: "Worth knowing",
+}
+"""Each severity as a heading, the gravest first; total."""
+
+_PEOPLE_PAGES: Final = {
+    "https://pypi.org/simple/": "https://pypi.org/project/",
+    "https://test.pypi.org/simple/": "https://test.pypi.org/project/",
+}
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_CREDENTIALS: Final = ' -u __token__ -p "$OVERLAY_TOKEN" dist/*'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """The overlay as its pages name it."""
+
+    root: str
+    """The public URL without a slash at its end."""
+    prefix: str
+    upstream_url: str
+    """Without credentials."""
+    version: str
+    read_open: bool
+
+
+def project_href(site: Site, project: str) -> str:
+    """Return the path of a project's page."""
+    return f"{site.prefix}/project/{quote(project, safe='')}/"
+
+
+def release_href(site: Site, project: str, version: str) -> str:
+    """Return the path of a release's page."""
+    return f"{project_href(site, project)}{quote(version, safe='+!')}/"
+
+
+def live_link(site: Site, project: str) -> Link:
+    """Return where upstream shows the project: its page for people where it is known, else its simple page."""
+    upstream = site.upstream_url.rstrip("/") + "/"
+    base = _PEOPLE_PAGES.get(upstream, upstream)
+    return Link(f"{project} on {urlsplit(upstream).hostname or upstream}", f"{base}{quote(project, safe='')}/")
+
+
+def home(site: Site, entries: Sequence[StagedEntry]) -> HomeModel:
+    """Form the home page: at most 200 projects, the one staged last first."""
+    by_project: dict[str, list[StagedEntry]] = {}
+    for entry in entries:
+        by_project.setdefault(entry.file.project, []).append(entry)
+    latest_first = sorted(by_project, key=lambda name: (-_latest_us(by_project[name]), name))
+    return HomeModel(
+        frame=_frame(site, "What is staged"),
+        install=_install(site, "PROJECT"),
+        upload=_upload(site),
+        read_open=site.read_open,
+        projects=tuple(_staged_project(site, name, by_project[name]) for name in latest_first[:MOST_PROJECTS]),
+        project_count=count_words(len(by_project), "project"),
+        more_projects=max(len(by_project) - MOST_PROJECTS, 0),
+    )
+
+
+def project(site: Site, name: str, entries: Sequence[StagedEntry]) -> ProjectModel:
+    """Form a project's page from its staged files, at least one."""
+    versions = _newest_first(entry.file for entry in entries)
+    return ProjectModel(
+        frame=_frame(site, name),
+        project=name,
+        install=_install(site, f"{name}=={versions[0]}"),
+        versions=tuple(
+            VersionSection(
+                Link(version, release_href(site, name, version)),
+                tuple(_row(site, entry.file, entry.standing) for entry in entries if entry.file.version == version),
+            )
+            for version in versions
+        ),
+        file_count=count_words(len(entries), "file"),
+        live=live_link(site, name),
+    )
+
+
+def release(site: Site, staged: Release) -> ReleaseModel:
+    """Form a release's page."""
+    requirement = f"{staged.project}=={staged.version}"
+    quoted = shlex.quote(requirement)
+    return ReleaseModel(
+        frame=_frame(site, f"{staged.project} {staged.version}"),
+        project=staged.project,
+        version=staged.version,
+        project_href=project_href(site, staged.project),
+        install=_install(site, requirement),
+        files=tuple(_row(site, entry.file, entry.standing) for entry in staged.entries),
+        file_count=count_words(len(staged.entries), "file"),
+        findings=_groups([(entry.file.filename, found) for entry in staged.entries for found in entry.findings]),
+        upstream_known=staged.upstream_known,
+        compare=f"overlay show {quoted} --sums | (cd dist && sha256sum -c)",
+        withdraw=f"overlay withdraw {quoted}",
+        live=live_link(site, staged.project),
+    )
+
+
+def help_page(site: Site) -> HelpModel:
+    """Form the help page."""
+    return HelpModel(
+        frame=_frame(site, "Help"),
+        install=_install(site, "PROJECT"),
+        upload=_upload(site),
+        uv_upload=shlex.join(["uv", "publish", "--publish-url", f"{site.root}/legacy/"])
+        + ' --token "$OVERLAY_TOKEN" dist/*',
+        simple_url=f"{site.root}/simple/",
+        upload_url=f"{site.root}/legacy/",
+        overlay_url=shlex.quote(site.root),
+        document_href=f"{site.prefix}{API}/openapi.json",
+        read_open=site.read_open,
+    )
+
+
+def error(site: Site, title: str, sentence: str, links: Sequence[Link] = ()) -> ErrorModel:
+    """Form an error's page."""
+    return ErrorModel(frame=_frame(site, title), sentence=sentence, links=tuple(links))
+
+
+def _frame(site: Site, title: str) -> Frame:
+    return Frame(
+        title=title,
+        home_href=f"{site.prefix}/",
+        help_href=f"{site.prefix}/help",
+        upstream_url=site.upstream_url,
+        version=site.version,
+    )
+
+
+def _install(site: Site, requirement: str) -> InstallLines:
+    simple = f"{site.root}/simple/"
+    address = urlsplit(site.root)
+    host = address.hostname or ""
+    # pip ignores an index on http beyond this machine unless its host is trusted; uv asks for nothing (clients §7).
+    trusted = ["--trusted-host", host] if address.scheme == "http" and host not in _LOOPBACK else []
+    return InstallLines(
+        pip=shlex.join(["pip", "install", "--index-url", simple, *trusted, requirement]),
+        uv=shlex.join(["uv", "pip", "install", "--default-index", simple, requirement]),
+    )
+
+
+def _upload(site: Site) -> str:
+    return shlex.join(["twine", "upload", "--repository-url", f"{site.root}/legacy/"]) + _CREDENTIALS
+
+
+def _staged_project(site: Site, name: str, entries: Sequence[StagedEntry]) -> StagedProject:
+    versions = _newest_first(entry.file for entry in entries)
+    counts = Counter(entry.standing for entry in entries)
+    staged_at = timestamp(_latest_us(entries))
+    return StagedProject(
+        name=name,
+        href=project_href(site, name),
+        versions=tuple(Link(version, release_href(site, name, version)) for version in versions[:MOST_VERSIONS]),
+        more_versions=max(len(versions) - MOST_VERSIONS, 0),
+        standings=", ".join(f"{counts[standing]} {standing.value}" for standing in Standing if counts[standing]),
+        staged_at=staged_at,
+        staged_words=minute_words(staged_at),
+    )
+
+
+def _row(site: Site, file: StagedFile, standing: Standing) -> FileRow:
+    staged_at = timestamp(file.staged_at_us)
+    return FileRow(
+        filename=file.filename,
+        href="" if outcome(standing) is Outcome.DENIED else site.prefix + file_path(file),
+        size=size_words(file.size_bytes),
+        sha256=file.sha256,
+        requires_python=file.requires_python or "",
+        standing=standing.value,
+        standing_words=STANDINGS[standing],
+        staged_at=staged_at,
+        staged_words=minute_words(staged_at),
+        who=file.who,
+    )
+
+
+def _groups(found: Iterable[tuple[str, Finding]]) -> tuple[FindingGroup, ...]:
+    """Group by severity; what is said of several files is said once."""
+    lines: dict[Severity, dict[tuple[str, str], list[str]]] = {severity: {} for severity in HEADINGS}
+    for filename, finding in found:
+        lines[finding.severity].setdefault((finding.rule, finding.sentence), []).append(filename)
+    return tuple(
+        FindingGroup(
+            HEADINGS[severity],
+            tuple(FindingLine(rule, sentence, tuple(names)) for (rule, sentence), names in said.items()),
+        )
+        for severity, said in lines.items()
+        if said
+    )
+
+
+def _newest_first(files: Iterable[StagedFile]) -> list[str]:
+    return sorted({file.version for file in files}, key=lambda version: (Version(version), version), reverse=True)
+
+
+def _latest_us(entries: Iterable[StagedEntry]) -> int:
+    return max(entry.file.staged_at_us for entry in entries)

@@ -1,0 +1,171 @@
+"""The upload API: unmodified twine, uv, flit, hatch, poetry and pdm post here; always stages, never publishes.
+
+The body is parsed by `multipart`'s push parser as it arrives; nothing is held but one chunk.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Final
+
+import multipart
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from overlay.domain.errors import BadUpload, RetiredAction, SlowBody, TooLarge
+from overlay.domain.names import MAIN
+from overlay.domain.negotiate import prefers_json
+from overlay.domain.rules import Severity
+from overlay.services.intake import Field, FilePart
+from overlay.services.uploads import Receipt
+from overlay.web.auth import caller
+from overlay.web.context import LIFECYCLE, SERVICES, SETTINGS, public_root
+
+_IDLE_S: Final = 60.0  # a body of which nothing arrives for this long is given up
+_HEADER_BYTES: Final = 16 * 1024
+_HEADER_COUNT: Final = 16
+_PART_COUNT: Final = 4200
+_FIELD_BYTES: Final = 8 * 1024 * 1024
+# The form beside its file: fields and boundaries.
+_FORM_BYTES: Final = 24 * 1024 * 1024
+_RETIRED: Final = {
+    "submit": "Project pre-registration is no longer required or supported, upload your files instead.",
+    "submit_pkg_info": "Project pre-registration is no longer required or supported, upload your files instead.",
+    "doc_upload": "Uploading documentation is no longer supported.",
+}
+
+
+async def upload(request: web.Request) -> web.Response:
+    """Answer POST /legacy/: authenticate, then stream."""
+    with request.app[LIFECYCLE].upload():
+        token = await caller(request)
+        limit_bytes = request.app[SETTINGS].upload_limit_bytes
+        if request.content_length is not None and request.content_length > limit_bytes + _FORM_BYTES:
+            raise TooLarge("The upload", limit_bytes)
+        async with contextlib.aclosing(_parts(request)) as parts:
+            receipt = await request.app[SERVICES].uploads.receive(token, MAIN, parts)
+    return _accepted(request, receipt)
+
+
+async def wrong_method(request: web.Request) -> web.Response:
+    """Answer anything but POST on the upload URL: uv has a hint for exactly this status."""
+    raise web.HTTPMethodNotAllowed(request.method, ["POST"], text=f"Upload with POST to {_upload_url(request)}\n")
+
+
+async def wrong_url(request: web.Request) -> web.Response:
+    """Answer POST on / and /simple/: a repository URL that lacks its last part."""
+    sentence = f"Uploads go to {_upload_url(request)}; set that as the repository URL."
+    raise web.HTTPMethodNotAllowed(request.method, ["GET", "HEAD"], text=sentence + "\n", reason=sentence[:200])
+
+
+def _upload_url(request: web.Request) -> str:
+    return f"{public_root(request)}{'' if request.app[SETTINGS].public_url else request.app[SETTINGS].prefix}/legacy/"
+
+
+async def _parts(request: web.Request) -> AsyncGenerator[Field | FilePart, None]:
+    """Yield the form's parts as they arrive; a file part must be read before the next one is asked for."""
+    events = _events(request)
+    name, filename, text = "", None, bytearray()
+    async for event in events:
+        if isinstance(event, multipart.MultipartSegment):
+            name, filename, text = event.name, event.filename, bytearray()
+            if name == "content":  # by its name: flit and uv send no part Content-Type
+                if filename is None:
+                    raise BadUpload("The field 'content' has no filename; it must be sent as a file.")
+                yield FilePart(filename, _chunks(events))
+        elif event is None:
+            yield _field(name, filename, text)
+        else:
+            text += event
+            if len(text) > _FIELD_BYTES:
+                raise TooLarge(f"The field {name[:80]!r}", _FIELD_BYTES)
+
+
+def _field(name: str, filename: str | None, text: bytearray) -> Field:
+    if filename is not None and name != "gpg_signature":  # PyPI ignores signatures
+        raise BadUpload(f"{name[:80]}: Should not be a tuple. Only 'content' may be sent as a file.")
+    if filename is not None:
+        return Field(name, "")
+    try:
+        value = text.decode()
+    except UnicodeDecodeError as err:
+        raise BadUpload(f"The field {name[:80]!r} is not UTF-8.") from err
+    if name == ":action" and value in _RETIRED:
+        raise RetiredAction(_RETIRED[value])
+    if name == ":action" and value != "file_upload":
+        raise BadUpload(f"Unknown :action {value[:80]!r}; uploads say file_upload.")
+    if name == "protocol_version" and value not in {"", "1"}:
+        raise BadUpload("Unknown protocol version.")
+    return Field(name, value)
+
+
+async def _chunks(events: AsyncIterator["multipart.MultipartSegment | bytes | None"]) -> AsyncIterator[bytes]:
+    async for event in events:
+        if event is None:
+            return
+        assert isinstance(event, (bytes, bytearray))
+        yield bytes(event)
+
+
+async def _events(request: web.Request) -> AsyncIterator["multipart.MultipartSegment | bytes | None"]:
+    """Yield the parser's events: a segment, its data, None at its end. Raises BadUpload, TooLarge, SlowBody."""
+    limit_bytes = request.app[SETTINGS].upload_limit_bytes
+    try:
+        with _parser(request, limit_bytes) as parser:
+            async for chunk in _body(request):
+                for event in parser.parse(chunk):
+                    yield event
+    except multipart.ParserLimitReached as err:
+        raise BadUpload(f"The form exceeds a limit of this index: {err}.") from err
+    except multipart.MultipartError as err:
+        raise BadUpload(f"The form is no well-formed multipart/form-data: {err}.") from err
+
+
+def _parser(request: web.Request, limit_bytes: int) -> "multipart.PushMultipartParser":
+    content_type, options = multipart.parse_options_header(request.headers.get("Content-Type", ""))
+    boundary = options.get("boundary", "")
+    if content_type != "multipart/form-data" or not boundary:
+        raise BadUpload("An upload is a POST of multipart/form-data with a boundary.")
+    return multipart.PushMultipartParser(
+        boundary,
+        max_header_size=_HEADER_BYTES,
+        max_header_count=_HEADER_COUNT,
+        max_segment_size=max(limit_bytes, _FIELD_BYTES) + 1,
+        max_segment_count=_PART_COUNT,
+    )
+
+
+async def _body(request: web.Request) -> AsyncIterator[bytes]:
+    content = request.content
+    while True:
+        try:
+            async with asyncio.timeout(_IDLE_S):
+                chunk = await content.readany()
+        except TimeoutError as err:
+            raise SlowBody(f"Nothing of the body arrived for {_IDLE_S:.0f} seconds.") from err
+        except (ConnectionError, web.RequestPayloadError, HttpProcessingError) as err:
+            raise BadUpload("The body ended before it was complete.") from err
+        if not chunk:
+            return
+        yield chunk
+
+
+def _accepted(request: web.Request, receipt: Receipt) -> web.Response:
+    """Answer as PyPI does: 200, with warnings in the body, one a line."""
+    lines = [
+        f"{finding.severity}: {finding.sentence}"
+        for finding in receipt.findings
+        if finding.severity is not Severity.NOTE
+    ]
+    if prefers_json(request.headers.get("Accept")):
+        body = {
+            "status": receipt.status.value,
+            "project": receipt.project,
+            "version": receipt.version,
+            "filename": receipt.filename,
+            "sha256": receipt.file.sha256 if receipt.file is not None else None,
+            "warnings": lines,
+        }
+        return web.Response(body=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
+    return web.Response(text="".join(line + "\n" for line in lines))

@@ -1,0 +1,204 @@
+"""The only module that names concrete classes: from a configuration to running services."""
+
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from overlay import __version__
+from overlay.caching.threads import in_thread
+from overlay.config import Config
+from overlay.domain.errors import InvalidConfig
+from overlay.domain.names import UploadId
+from overlay.services.access import Access
+from overlay.services.downloads import Downloads
+from overlay.services.facts import facts_reader
+from overlay.services.first_token import ensure_admin_token
+from overlay.services.pages import Pages
+from overlay.services.projects import Projects
+from overlay.services.rebuild import Rebuilt, rebuild
+from overlay.services.releases import Releases
+from overlay.services.reports import Reports
+from overlay.services.uploads import Uploads, UploadSettings
+from overlay.storage.blobs_directory import DirectoryBlobs
+from overlay.storage.documents_directory import DirectoryDocuments
+from overlay.storage.files import DirectoryLock, empty_spool
+from overlay.storage.ledger_memory import MemoryLedger
+from overlay.upstream.cached import CachedUpstream
+from overlay.upstream.client import UpstreamClient, UpstreamSettings
+from overlay.upstream.page_files import PageFiles
+from overlay.upstream.project_list import UpstreamProjectList
+from overlay.web.context import Services, WebSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """A running overlay without its HTTP server."""
+
+    services: Services
+    web: WebSettings
+    rebuilt: Rebuilt
+    admin_token_file: Path | None
+    """Where the admin token of the first start lies; None when the operator brought one."""
+
+
+@contextlib.asynccontextmanager
+async def wired(config: Config, *, ephemeral: bool = False) -> AsyncIterator[Wired]:
+    """Open the store, rebuild the ledger, connect upstream; close everything at the end.
+
+    Raises StoreInUse, RecordCorrupt, StoreUnavailable, InvalidConfig. `ephemeral` only marks the pages for people.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        root = await in_thread(Path(config.store.path).absolute)
+        lock = await in_thread(DirectoryLock, root)
+        stack.callback(lock.release)
+        spool = await in_thread(empty_spool, root)
+        local = await in_thread(Path(config.server.local_path or config.store.path).absolute)
+        blobs, documents = DirectoryBlobs(root, spool), DirectoryDocuments(root, spool)
+        ledger = MemoryLedger(_now_us)
+        rebuilt = await rebuild(documents, ledger)
+
+        client = await stack.enter_async_context(UpstreamClient(_upstream(config), now_s=time.time).open())
+        upstream = CachedUpstream(
+            client,
+            files=PageFiles(local / "pages", config.cache.disk_bytes, config.upstream.url),
+            limit_bytes=config.cache.page_bytes // 2,
+            fresh_s=config.upstream.fresh_s,
+            stale_s=config.upstream.stale_s,
+            now_s=time.time,
+        )
+        stack.push_async_callback(upstream.close)
+        project_list = UpstreamProjectList(
+            client,
+            local / "pages",
+            fresh_s=config.upstream.fresh_s,
+            stale_s=config.upstream.stale_s,
+            now_s=time.time,
+        )
+        stack.push_async_callback(project_list.close)
+
+        facts_of, reports = facts_reader(), Reports(blobs)
+        access = Access(
+            ledger,
+            documents,
+            operator_secret=config.admin_token,
+            now_s=time.time,
+            new_bits=lambda: secrets.randbits(256),
+        )
+        admin_token_file = None if config.admin_token else await ensure_admin_token(root, access, ledger)
+        pages = Pages(upstream, ledger, facts_of, limit_bytes=config.cache.page_bytes - config.cache.page_bytes // 2)
+        stack.push_async_callback(pages.close)
+        services = Services(
+            access=access,
+            uploads=Uploads(
+                blobs=blobs,
+                documents=documents,
+                ledger=ledger,
+                upstream=upstream,
+                facts_of=facts_of,
+                reports=reports,
+                settings=_uploads(config, spool),
+                now_us=_now_us,
+                new_upload_id=_new_upload_id,
+            ),
+            pages=pages,
+            projects=Projects(project_list, ledger),
+            downloads=Downloads(
+                blobs=blobs,
+                documents=documents,
+                ledger=ledger,
+                upstream=upstream,
+                facts_of=facts_of,
+                grace_s=config.uploads.grace_s,
+                now_us=_now_us,
+            ),
+            releases=Releases(
+                documents=documents,
+                ledger=ledger,
+                upstream=upstream,
+                facts_of=facts_of,
+                reports=reports,
+                now_us=_now_us,
+            ),
+            blobs=blobs,
+            documents=documents,
+            ledger=ledger,
+            upstream=upstream,
+            project_list=project_list,
+        )
+        stack.push_async_callback(services.uploads.close)
+        yield Wired(services, _web(config, ephemeral=ephemeral), rebuilt, admin_token_file)
+
+
+async def rebuilt_store(config: Config) -> Rebuilt:
+    """Open the store and read all of it once, to check it; makes nothing but the folder itself and its lock.
+
+    Raises StoreInUse, RecordCorrupt, StoreUnavailable.
+    """
+    root = await in_thread(Path(config.store.path).absolute)
+    lock = await in_thread(DirectoryLock, root)
+    try:
+        spool = await in_thread(empty_spool, root)
+        return await rebuild(DirectoryDocuments(root, spool), MemoryLedger(_now_us))
+    finally:
+        lock.release()
+
+
+@contextlib.asynccontextmanager
+async def upstream_client(config: Config) -> AsyncIterator[UpstreamClient]:
+    """Connect to upstream alone, to check it."""
+    async with UpstreamClient(_upstream(config), now_s=time.time).open() as client:
+        yield client
+
+
+def _upstream(config: Config) -> UpstreamSettings:
+    password = ""
+    if config.upstream.password_file:
+        try:
+            password = Path(config.upstream.password_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as err:
+            raise InvalidConfig((f"[upstream] password_file cannot be read: {err}.",)) from err
+    return UpstreamSettings(
+        url=config.upstream.url,
+        timeout_s=config.upstream.timeout_s,
+        username=config.upstream.username,
+        password=password,
+        ca_file=config.upstream.ca_file,
+        proxy=config.upstream.proxy,
+        user_agent=f"overlay-index/{__version__}",
+    )
+
+
+def _uploads(config: Config, spool: Path) -> UploadSettings:
+    return UploadSettings(
+        limit_bytes=config.uploads.limit_bytes,
+        quota_bytes=config.uploads.quota_bytes,
+        replace=config.uploads.replace,
+        strict=config.uploads.strict,
+        fresh_s=config.upstream.fresh_s,
+        spool=spool,
+    )
+
+
+def _web(config: Config, *, ephemeral: bool) -> WebSettings:
+    return WebSettings(
+        public_url=config.public_url,
+        prefix=urlsplit(config.public_url).path.rstrip("/"),
+        upstream_url=config.upstream.url,
+        read_open=config.read.open,
+        grace_s=config.uploads.grace_s,
+        upload_limit_bytes=config.uploads.limit_bytes,
+        templates=config.web.templates,
+        ephemeral=ephemeral,
+    )
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _new_upload_id() -> UploadId:
+    return UploadId(secrets.token_hex(16))

@@ -1,0 +1,116 @@
+"""Every Documents replaces whole and lists what there is."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from overlay.domain.errors import DocumentNotFound
+from overlay.domain.ports import Documents
+from overlay.storage.documents_directory import DirectoryDocuments
+from overlay.storage.files import empty_spool
+from tests.fakes.documents import MemoryDocuments
+
+MakeDocuments = Callable[[Path], AbstractAsyncContextManager[Documents]]
+
+
+@asynccontextmanager
+async def in_directory(folder: Path) -> AsyncIterator[Documents]:
+    yield DirectoryDocuments(folder, empty_spool(folder))
+
+
+@asynccontextmanager
+async def in_memory(folder: Path) -> AsyncIterator[Documents]:  # noqa: ARG001
+    yield MemoryDocuments()
+
+
+@pytest.fixture(params=[in_directory, in_memory])
+async def documents(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Documents]:
+    make: MakeDocuments = request.param
+    async with make(tmp_path) as made:
+        yield made
+
+
+async def listed(documents: Documents, prefix: str) -> set[str]:
+    return {key async for key in documents.keys(prefix)}
+
+
+async def test_a_document_is_read_as_it_was_put(documents: Documents) -> None:
+    """Bytes in, the same bytes out."""
+    await documents.put("records/demo/a.json", b"one")
+    assert await documents.get("records/demo/a.json") == b"one"
+
+
+async def test_putting_replaces_whole(documents: Documents) -> None:
+    """A shorter document leaves nothing of the longer one."""
+    await documents.put("state/tokens/a.json", b"a long document")
+    await documents.put("state/tokens/a.json", b"short")
+    assert await documents.get("state/tokens/a.json") == b"short"
+
+
+async def test_an_unknown_document_is_not_found(documents: Documents) -> None:
+    """Also where the folder exists, and where the key is a folder's."""
+    await documents.put("records/demo/a.json", b"one")
+    for key in ("records/demo/b.json", "records/other/a.json"):
+        with pytest.raises(DocumentNotFound):
+            await documents.get(key)
+
+
+async def test_a_prefix_lists_what_lies_below_it_and_nothing_else(documents: Documents) -> None:
+    """records/ and records/demo/ are prefixes; records/demo-x/ does not lie below records/demo/."""
+    for key in ("records/demo/a.json", "records/demo/b.json", "records/demo-x/c.json", "history/demo/d.json"):
+        await documents.put(key, key.encode())
+    assert await listed(documents, "records/demo/") == {"records/demo/a.json", "records/demo/b.json"}
+    assert len(await listed(documents, "records/")) == 3
+    assert await listed(documents, "nothing/") == set()
+
+
+async def test_a_scan_reads_every_document_below(documents: Documents) -> None:
+    """More than one batch, each with its own bytes."""
+    expected = {f"records/p{number % 7}/{number:04}.json": str(number).encode() for number in range(1200)}
+    for key, body in expected.items():
+        await documents.put(key, body)
+    assert {key: body async for key, body in documents.scan("records/")} == expected
+
+
+async def test_deleting_twice_is_fine(documents: Documents) -> None:
+    """Delete is idempotent; the last document of a folder takes nothing else along."""
+    await documents.put("records/demo/a.json", b"one")
+    await documents.put("records/demo/b.json", b"two")
+    await documents.delete("records/demo/a.json")
+    await documents.delete("records/demo/a.json")
+    assert await listed(documents, "records/") == {"records/demo/b.json"}
+    await documents.delete("records/demo/b.json")
+    await documents.put("records/demo/a.json", b"again")
+    assert await listed(documents, "records/") == {"records/demo/a.json"}
+
+
+async def test_a_reader_never_sees_a_mixture(documents: Documents) -> None:
+    """While one key is replaced over and over, every read is one of the whole documents."""
+    bodies = [bytes([65 + number]) * (1000 + number) for number in range(20)]
+    await documents.put("state/x.json", bodies[0])
+
+    async def replace() -> None:
+        for body in bodies:
+            await documents.put("state/x.json", body)
+
+    async def look() -> None:
+        for _ in range(60):
+            assert await documents.get("state/x.json") in bodies
+
+    await asyncio.gather(replace(), look(), look())
+
+
+async def test_deleting_and_putting_in_one_folder_at_once(documents: Documents) -> None:
+    """A folder that is left empty may vanish under a document that is just being put; the put still succeeds."""
+
+    async def churn(number: int) -> None:
+        for _ in range(15):
+            await documents.put(f"records/demo/{number}.json", b"x")
+            await documents.delete(f"records/demo/{number}.json")
+
+    await asyncio.gather(*(churn(number) for number in range(6)))
+    await documents.put("records/demo/last.json", b"x")
+    assert await listed(documents, "records/") == {"records/demo/last.json"}

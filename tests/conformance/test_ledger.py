@@ -1,0 +1,280 @@
+"""Every StageLedger shows what was staged, in the order of serials, at one revision per state."""
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from overlay.domain.errors import FileExists, LedgerUnavailable
+from overlay.domain.names import MAIN, NOTHING_STAGED, NormalizedName, Serial, StageId
+from overlay.domain.ports import Ending, StageLedger
+from overlay.domain.stage import Admitted, AlreadyStaged, EventKind, Gone, Reason, StagedFile
+from overlay.storage.ledger_memory import MemoryLedger
+from tests.staged import DEMO, claim_for, staged_file, token, upload_of
+
+NOW_US = 1_700_000_000_000_000
+OTHER_STAGE = StageId("flag-day")
+WITHDRAWN = Ending(Reason.WITHDRAWN, NOW_US + 5, "bob")
+
+
+def in_process() -> StageLedger:
+    return MemoryLedger(lambda: NOW_US)
+
+
+LEDGERS = [in_process]
+
+
+@pytest.fixture(params=LEDGERS)
+async def ledger(request: pytest.FixtureRequest) -> AsyncIterator[StageLedger]:
+    make: Callable[[], StageLedger] = request.param
+    made = make()
+    await made.load((), ())
+    yield made
+
+
+async def files(ledger: StageLedger, stage: StageId = MAIN) -> tuple[StagedFile, ...]:
+    (snapshot,) = await ledger.snapshot(DEMO, (stage,))
+    return snapshot.files
+
+
+@pytest.mark.parametrize("make", LEDGERS)
+async def test_a_ledger_that_is_not_loaded_answers_nothing(make: Callable[[], StageLedger]) -> None:
+    """Promise 2: what is staged is unknown, so every question and every change is refused."""
+    ledger = make()
+    file = staged_file()
+    for ask in (
+        lambda: ledger.revisions(DEMO, (MAIN,)),
+        lambda: ledger.snapshot(DEMO, (MAIN,)),
+        lambda: ledger.entry(DEMO, file.upload_id),
+        ledger.index,
+        lambda: ledger.names((MAIN,)),
+        ledger.staged_bytes,
+        lambda: ledger.admit(claim_for(file)),
+        lambda: ledger.stage(file, replace=True),
+        lambda: ledger.forget(DEMO, [file.upload_id], WITHDRAWN),
+        lambda: ledger.events(0),
+        lambda: ledger.token("x"),
+        ledger.tokens,
+        lambda: ledger.put_token(token()),
+        lambda: ledger.drop_token("x"),
+    ):
+        with pytest.raises(LedgerUnavailable):
+            await ask()
+
+
+async def test_nothing_staged_is_the_empty_revision(ledger: StageLedger) -> None:
+    """ "" is the one revision that means something."""
+    assert await ledger.revisions(DEMO, (MAIN, OTHER_STAGE)) == (NOTHING_STAGED, NOTHING_STAGED)
+    assert await files(ledger) == ()
+
+
+async def test_a_staged_file_is_shown_under_a_new_revision(ledger: StageLedger) -> None:
+    """Revision, snapshot, entry, index, names and bytes agree."""
+    file = staged_file()
+    await ledger.stage(file, replace=True)
+    (revision,) = await ledger.revisions(DEMO, (MAIN,))
+    (snapshot,) = await ledger.snapshot(DEMO, (MAIN,))
+    assert revision not in {NOTHING_STAGED}
+    assert (snapshot.revision, snapshot.files) == (revision, (file,))
+    assert await ledger.entry(DEMO, file.upload_id) == file
+    assert (await ledger.index()).files == (file,)
+    assert (await ledger.names((MAIN,)))[1] == (DEMO,)
+    assert await ledger.staged_bytes() == file.size_bytes
+
+
+async def test_every_change_has_a_revision_of_its_own(ledger: StageLedger) -> None:
+    """Also when the same state comes back: a cached page of an older state is never taken for this one."""
+    seen = set()
+    for number in range(1, 6):
+        await ledger.stage(staged_file(number), replace=True)
+        seen.add((await ledger.revisions(DEMO, (MAIN,)))[0])
+        await ledger.forget(DEMO, [upload_of(number)], WITHDRAWN)
+        assert await ledger.revisions(DEMO, (MAIN,)) == (NOTHING_STAGED,)
+    assert len(seen) == 5
+
+
+async def test_stages_and_projects_do_not_touch(ledger: StageLedger) -> None:
+    """A change in one leaves the revision of every other alone."""
+    await ledger.stage(staged_file(1), replace=True)
+    before = await ledger.revisions(DEMO, (MAIN,))
+    await ledger.stage(staged_file(2, stage=OTHER_STAGE), replace=True)
+    await ledger.stage(staged_file(3, project="other", filename="other-1.0.tar.gz"), replace=True)
+    assert await ledger.revisions(DEMO, (MAIN,)) == before
+    assert len(await files(ledger)) == len(await files(ledger, OTHER_STAGE)) == 1
+    assert (await ledger.names((MAIN, OTHER_STAGE)))[1] == (DEMO, NormalizedName("other"))
+
+
+async def test_files_of_a_snapshot_are_in_the_order_of_their_names(ledger: StageLedger) -> None:
+    """So that pages of the same files have the same bytes."""
+    names = ["demo-2.0.tar.gz", "demo-1.0.tar.gz", "demo-1.5.tar.gz"]
+    for number, name in enumerate(names, 1):
+        await ledger.stage(staged_file(number, filename=name), replace=True)
+    assert [file.filename for file in await files(ledger)] == sorted(names)
+
+
+async def test_staging_twice_is_staging_once(ledger: StageLedger) -> None:
+    """Idempotent by upload id: a lost answer may be repeated."""
+    file = staged_file()
+    await ledger.stage(file, replace=True)
+    before = await ledger.revisions(DEMO, (MAIN,))
+    assert (await ledger.stage(file, replace=True)).ended is None
+    assert await ledger.revisions(DEMO, (MAIN,)) == before
+    assert await ledger.staged_bytes() == file.size_bytes
+
+
+async def test_serials_increase_and_never_lie_below_the_clock(ledger: StageLedger) -> None:
+    """Strictly, also within one microsecond, and above everything that was loaded."""
+    first = await ledger.admit(claim_for(staged_file(1)))
+    second = await ledger.admit(claim_for(staged_file(2)))
+    assert isinstance(first, Admitted)
+    assert isinstance(second, Admitted)
+    assert NOW_US <= first.serial < second.serial
+    await ledger.load((staged_file(3, serial=NOW_US * 2),), ())
+    third = await ledger.admit(claim_for(staged_file(4, content="other")))
+    assert isinstance(third, Admitted)
+    assert third.serial > NOW_US * 2
+
+
+async def test_admitting_changes_nothing_that_readers_see(ledger: StageLedger) -> None:
+    """An upload that dies between admit and stage was never there."""
+    await ledger.admit(claim_for(staged_file()))
+    assert await ledger.revisions(DEMO, (MAIN,)) == (NOTHING_STAGED,)
+    assert (await ledger.events(0)).events == ()
+
+
+async def test_the_same_bytes_are_already_staged(ledger: StageLedger) -> None:
+    """A repeat of an upload changes nothing, whatever its rights."""
+    file = staged_file(1)
+    await ledger.stage(file, replace=True)
+    assert await ledger.admit(claim_for(staged_file(2), replace=False)) == AlreadyStaged(file)
+
+
+async def test_other_bytes_need_the_right_to_replace(ledger: StageLedger) -> None:
+    """Refused at admit, and again at stage, where a racing upload may have come first; nothing changes."""
+    file = staged_file(1)
+    await ledger.stage(file, replace=True)
+    other = staged_file(2, content="other")
+    with pytest.raises(FileExists) as refused:
+        await ledger.admit(claim_for(other, replace=False))
+    assert refused.value.held_sha256 == file.sha256
+    with pytest.raises(FileExists):
+        await ledger.stage(other, replace=False)
+    assert await files(ledger) == (file,)
+
+
+async def test_replacing_ends_the_older_file(ledger: StageLedger) -> None:
+    """The older one is returned for the history, and known as gone."""
+    old, new = staged_file(1), staged_file(2, content="other")
+    await ledger.stage(old, replace=True)
+    ended = (await ledger.stage(new, replace=True)).ended
+    assert ended == Gone(old, Reason.REPLACED, new.staged_at_us, new.who)
+    assert await files(ledger) == (new,)
+    assert await ledger.entry(DEMO, old.upload_id) == ended
+
+
+async def test_the_greatest_serial_wins_whatever_the_order(ledger: StageLedger) -> None:
+    """An upload that was overtaken ends at once; the winner stays and the revision with it."""
+    winner, late = staged_file(1, serial=20), staged_file(2, serial=10, content="late")
+    await ledger.stage(winner, replace=True)
+    before = await ledger.revisions(DEMO, (MAIN,))
+    ended = (await ledger.stage(late, replace=True)).ended
+    assert ended is not None
+    assert ended.file == late
+    assert await files(ledger) == (winner,)
+    assert await ledger.revisions(DEMO, (MAIN,)) == before
+
+
+async def test_racing_uploads_of_the_same_bytes_keep_the_first(ledger: StageLedger) -> None:
+    """The second ends; what readers see does not change."""
+    first, second = staged_file(1), staged_file(2)
+    await ledger.stage(first, replace=False)
+    ended = (await ledger.stage(second, replace=False)).ended
+    assert ended is not None
+    assert ended.file == second
+    assert await files(ledger) == (first,)
+
+
+async def test_what_ended_is_never_staged_again(ledger: StageLedger) -> None:
+    """A repeat of `stage` after a withdrawal does not bring the file back."""
+    file = staged_file()
+    await ledger.stage(file, replace=True)
+    assert await ledger.forget(DEMO, [file.upload_id], WITHDRAWN) == (Gone(file, Reason.WITHDRAWN, NOW_US + 5, "bob"),)
+    await ledger.stage(file, replace=True)
+    assert await files(ledger) == ()
+    assert await ledger.staged_bytes() == 0
+
+
+async def test_forgetting_passes_over_what_it_does_not_know(ledger: StageLedger) -> None:
+    """Unknown ids, ids that ended, and ids of another project are no errors and end nothing."""
+    file = staged_file()
+    await ledger.stage(file, replace=True)
+    assert await ledger.forget(NormalizedName("other"), [file.upload_id], WITHDRAWN) == ()
+    assert await ledger.forget(DEMO, [upload_of(99)], WITHDRAWN) == ()
+    assert await files(ledger) == (file,)
+
+
+async def test_an_entry_is_found_under_its_own_project_only(ledger: StageLedger) -> None:
+    """A URL with another project's name finds nothing."""
+    file = staged_file()
+    await ledger.stage(file, replace=True)
+    assert await ledger.entry(NormalizedName("other"), file.upload_id) is None
+
+
+async def test_the_names_revision_changes_with_the_set_only(ledger: StageLedger) -> None:
+    """A second file of a project leaves the project list as it is."""
+    await ledger.stage(staged_file(1), replace=True)
+    one, _ = await ledger.names((MAIN,))
+    await ledger.stage(staged_file(2, filename="demo-1.0.tar.gz"), replace=True)
+    assert (await ledger.names((MAIN,)))[0] == one
+    await ledger.stage(staged_file(3, project="other", filename="other-1.0.tar.gz"), replace=True)
+    assert (await ledger.names((MAIN,)))[0] != one
+
+
+async def test_loading_replaces_everything(ledger: StageLedger) -> None:
+    """A rebuild is the whole truth; what only the index knew is gone."""
+    await ledger.stage(staged_file(1), replace=True)
+    await ledger.put_token(token(label="old"))
+    loaded = staged_file(2, filename="demo-2.0.tar.gz")
+    await ledger.load((loaded,), (token(label="new"),))
+    assert await files(ledger) == (loaded,)
+    assert [one.label for one in await ledger.tokens()] == ["new"]
+
+
+async def test_events_tell_each_change_once(ledger: StageLedger) -> None:
+    """In order, and from any number on."""
+    await ledger.stage(staged_file(1), replace=True)
+    await ledger.stage(staged_file(2, content="other"), replace=True)
+    await ledger.forget(DEMO, [upload_of(2)], WITHDRAWN)
+    feed = await ledger.events(0)
+    kinds = [event.kind for event in feed.events]
+    assert kinds == [EventKind.STAGED, EventKind.REPLACED, EventKind.STAGED, EventKind.WITHDRAWN]
+    assert [event.number for event in feed.events] == [1, 2, 3, 4]
+    assert (await ledger.events(3)).events == feed.events[3:]
+
+
+async def test_the_feed_says_where_it_was_cut(ledger: StageLedger) -> None:
+    """The feed is recent, not endless, and does not hide it."""
+    for number in range(1, 1502):
+        await ledger.stage(staged_file(number, filename=f"demo-{number}.tar.gz"), replace=True)
+    feed = await ledger.events(0)
+    assert feed.cut_before == feed.events[0].number > 1
+    assert feed.events[-1].number == 1501
+
+
+async def test_tokens_come_and_go(ledger: StageLedger) -> None:
+    """Found by the hash of their text, dropped by id, and dropping twice is fine."""
+    one = token(label="one")
+    await ledger.put_token(one)
+    assert await ledger.token(one.sha256) == one
+    assert await ledger.token("0" * 64) is None
+    await ledger.drop_token(one.id)
+    await ledger.drop_token(one.id)
+    assert await ledger.token(one.sha256) is None
+    assert await ledger.tokens() == ()
+
+
+async def test_a_serial_is_a_whole_number(ledger: StageLedger) -> None:
+    """Records hold it as JSON; 2**53 would be passed in the year 2255."""
+    admitted = await ledger.admit(claim_for(staged_file()))
+    assert isinstance(admitted, Admitted)
+    assert isinstance(admitted.serial, int)
+    assert Serial(admitted.serial) < 2**53

@@ -1,0 +1,83 @@
+"""What every test runs under: hermetic environment, Hypothesis profiles, and the rules for skips and the live index.
+
+CI=true turns skips into failures; FULL=1 asks for the long runs; OVERLAY_LIVE=1 asks for the live index.
+"""
+
+import functools
+import os
+import urllib.request
+from collections.abc import Generator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+CI = os.environ.get("CI", "").lower() in {"1", "true"}
+FULL = os.environ.get("FULL", "") not in {"", "0"}
+LIVE_URL = "https://pypi.org/simple/"
+LIVE_TIMEOUT_S = 5
+
+
+def pytest_configure() -> None:
+    """Forget the caller's own overlay, and choose how hard Hypothesis tries."""
+    for name in [name for name in os.environ if name.startswith("OVERLAY_") and name != "OVERLAY_LIVE"]:
+        del os.environ[name]
+    # The machine's load decides how long an example takes: neither deadlines nor slow draws are findings.
+    settings.register_profile(
+        "default",
+        deadline=None,
+        derandomize=CI,
+        max_examples=500 if FULL else 50,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def full() -> bool:
+    """Say whether the long runs are wanted (FULL=1)."""
+    return FULL
+
+
+@functools.cache
+def live_refusal() -> str:
+    """Say why tests of the live index do not run; empty when they do. Asks at most once per process."""
+    if os.environ.get("OVERLAY_LIVE") == "1":
+        return ""
+    if not CI:
+        return "asks the live index: OVERLAY_LIVE=1 runs it"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(LIVE_URL, method="HEAD"), timeout=LIVE_TIMEOUT_S):
+            return ""
+    except OSError as err:
+        return f"{LIVE_URL} did not answer within {LIVE_TIMEOUT_S} s: {err}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Keep tests of the live index from running unasked."""
+    if item.get_closest_marker("live") and (refusal := live_refusal()):
+        pytest.skip(refusal)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI a skipped test is a failed one: what is missing there is missing by mistake. The live index may be away."""
+    report = yield
+    if CI and report.skipped and not hasattr(report, "wasxfail") and not item.get_closest_marker("live"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI=true forbids: {_reason(report)}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Do the same for a module that skips itself (importorskip)."""
+    report = yield
+    if CI and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI=true forbids: {_reason(report)}"
+    return report
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    return report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
