@@ -3,7 +3,7 @@
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -43,14 +43,22 @@ class Wired:
     rebuilt: Rebuilt
     admin_token_file: Path | None
     """Where the admin token of the first start lies; None when the operator brought one."""
+    now_s: Callable[[], float]
 
 
 @contextlib.asynccontextmanager
-async def wired(config: Config, *, ephemeral: bool = False) -> AsyncIterator[Wired]:
+async def wired(
+    config: Config, *, ephemeral: bool = False, now_s: Callable[[], float] = time.time
+) -> AsyncIterator[Wired]:
     """Open the store, rebuild the ledger, connect upstream; close everything at the end.
 
-    Raises StoreInUse, RecordCorrupt, StoreUnavailable, InvalidConfig. `ephemeral` only marks the pages for people.
+    `ephemeral` only marks the pages for people; `now_s` is the one clock, in seconds since the epoch.
+    Raises StoreInUse, RecordCorrupt, StoreUnavailable, InvalidConfig.
     """
+
+    def now_us() -> int:
+        return int(now_s() * 1_000_000)
+
     async with contextlib.AsyncExitStack() as stack:
         root = await in_thread(Path(config.store.path).absolute)
         lock = await in_thread(DirectoryLock, root)
@@ -58,17 +66,17 @@ async def wired(config: Config, *, ephemeral: bool = False) -> AsyncIterator[Wir
         spool = await in_thread(empty_spool, root)
         local = await in_thread(Path(config.server.local_path or config.store.path).absolute)
         blobs, documents = DirectoryBlobs(root, spool), DirectoryDocuments(root, spool)
-        ledger = MemoryLedger(_now_us)
+        ledger = MemoryLedger(now_us)
         rebuilt = await rebuild(documents, ledger)
 
-        client = await stack.enter_async_context(UpstreamClient(_upstream(config), now_s=time.time).open())
+        client = await stack.enter_async_context(UpstreamClient(_upstream(config), now_s=now_s).open())
         upstream = CachedUpstream(
             client,
             files=PageFiles(local / "pages", config.cache.disk_bytes, config.upstream.url),
             limit_bytes=config.cache.page_bytes // 2,
             fresh_s=config.upstream.fresh_s,
             stale_s=config.upstream.stale_s,
-            now_s=time.time,
+            now_s=now_s,
         )
         stack.push_async_callback(upstream.close)
         project_list = UpstreamProjectList(
@@ -76,7 +84,7 @@ async def wired(config: Config, *, ephemeral: bool = False) -> AsyncIterator[Wir
             local / "pages",
             fresh_s=config.upstream.fresh_s,
             stale_s=config.upstream.stale_s,
-            now_s=time.time,
+            now_s=now_s,
         )
         stack.push_async_callback(project_list.close)
 
@@ -85,7 +93,7 @@ async def wired(config: Config, *, ephemeral: bool = False) -> AsyncIterator[Wir
             ledger,
             documents,
             operator_secret=config.admin_token,
-            now_s=time.time,
+            now_s=now_s,
             new_bits=lambda: secrets.randbits(256),
         )
         admin_token_file = None if config.admin_token else await ensure_admin_token(root, access, ledger)
@@ -101,7 +109,7 @@ async def wired(config: Config, *, ephemeral: bool = False) -> AsyncIterator[Wir
                 facts_of=facts_of,
                 reports=reports,
                 settings=_uploads(config, spool),
-                now_us=_now_us,
+                now_us=now_us,
                 new_upload_id=_new_upload_id,
             ),
             pages=pages,
@@ -113,7 +121,7 @@ async def wired(config: Config, *, ephemeral: bool = False) -> AsyncIterator[Wir
                 upstream=upstream,
                 facts_of=facts_of,
                 grace_s=config.uploads.grace_s,
-                now_us=_now_us,
+                now_us=now_us,
             ),
             releases=Releases(
                 documents=documents,
@@ -121,7 +129,7 @@ async def wired(config: Config, *, ephemeral: bool = False) -> AsyncIterator[Wir
                 upstream=upstream,
                 facts_of=facts_of,
                 reports=reports,
-                now_us=_now_us,
+                now_us=now_us,
             ),
             blobs=blobs,
             documents=documents,
@@ -130,7 +138,7 @@ async def wired(config: Config, *, ephemeral: bool = False) -> AsyncIterator[Wir
             project_list=project_list,
         )
         stack.push_async_callback(services.uploads.close)
-        yield Wired(services, _web(config, ephemeral=ephemeral), rebuilt, admin_token_file)
+        yield Wired(services, _web(config, ephemeral=ephemeral), rebuilt, admin_token_file, now_s)
 
 
 async def rebuilt_store(config: Config) -> Rebuilt:
@@ -142,7 +150,7 @@ async def rebuilt_store(config: Config) -> Rebuilt:
     lock = await in_thread(DirectoryLock, root)
     try:
         spool = await in_thread(empty_spool, root)
-        return await rebuild(DirectoryDocuments(root, spool), MemoryLedger(_now_us))
+        return await rebuild(DirectoryDocuments(root, spool), MemoryLedger(lambda: time.time_ns() // 1000))
     finally:
         lock.release()
 
@@ -194,10 +202,6 @@ def _web(config: Config, *, ephemeral: bool) -> WebSettings:
         templates=config.web.templates,
         ephemeral=ephemeral,
     )
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
 
 
 def _new_upload_id() -> UploadId:

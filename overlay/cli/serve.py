@@ -97,7 +97,8 @@ async def _serve(config: Config, files: Sequence[Path]) -> int:
             config = dataclasses.replace(config, store=dataclasses.replace(config.store, path=folder))
         running = await stack.enter_async_context(wired(config, ephemeral=bool(files)))
         lifecycle = Lifecycle()
-        served = runner(application(running.services, running.web, lifecycle), shutdown_timeout_s=_DRAIN_S)
+        app = application(running.services, running.web, lifecycle, now_s=running.now_s)
+        served = runner(app, shutdown_timeout_s=_DRAIN_S)
         await served.setup()
         stack.push_async_callback(served.cleanup)
         for path in files:

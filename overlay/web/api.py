@@ -1,6 +1,5 @@
 """The table of /api/v1: what the command line and scripts use, and the document that describes it."""
 
-from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
@@ -25,7 +24,7 @@ from overlay.domain.wire import (
 from overlay.web import api_admin, api_staged
 from overlay.web.context import public_root
 from overlay.web.openapi import document
-from overlay.web.operations import NOW_S, Operation, Parameter, answer
+from overlay.web.operations import Operation, Parameter, answer
 
 _PROJECT: Final = Parameter(name="project", place="path", description="A project name; normalized here (PEP 503).")
 _VERSION: Final = Parameter(name="version", place="path", description="A version; normalized here (PEP 440).")
@@ -164,8 +163,3 @@ OPERATIONS: Final = (
 def routes() -> list[web.RouteDef]:
     """Form the routes, without the prefix of the public URL."""
     return [web.route(operation.method, API + operation.path, operation.handler) for operation in OPERATIONS]
-
-
-def setup_api(app: web.Application, *, now_s: Callable[[], float]) -> None:
-    """Give the handlers their clock, in seconds since the epoch."""
-    app[NOW_S] = now_s

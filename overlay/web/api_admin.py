@@ -11,7 +11,7 @@ from overlay.services.access import TokenRequest, require
 from overlay.services.sweep import sweep
 from overlay.web.auth import caller
 from overlay.web.context import SERVICES, SETTINGS
-from overlay.web.operations import NOW_S, answer, read_order
+from overlay.web.operations import answer, now_s, read_order
 
 
 async def list_tokens(request: web.Request) -> web.Response:
@@ -25,7 +25,7 @@ async def create_token(request: web.Request) -> web.Response:
     """Answer POST /tokens."""
     await _check_admin(request)
     order = await read_order(request, TokenOrder)
-    expires_at_s = None if order.expires_in_s is None else int(request.app[NOW_S]()) + order.expires_in_s
+    expires_at_s = None if order.expires_in_s is None else int(now_s(request)) + order.expires_in_s
     wanted = TokenRequest(
         label=order.label,
         rights=order.rights,
@@ -54,7 +54,7 @@ async def sweep_blobs(request: web.Request) -> web.Response:
     swept = await sweep(
         services.blobs,
         services.documents,
-        now_s=request.app[NOW_S](),
+        now_s=now_s(request),
         older_than_s=older_than_s,
         dry_run=order.dry_run,
     )

@@ -13,6 +13,7 @@ from overlay.web import api, files, pages, simple, upload
 from overlay.web.access_log import new_request_id
 from overlay.web.context import LIFECYCLE, REQUEST_ID, SERVICES, SETTINGS, Lifecycle, Services, WebSettings
 from overlay.web.errors import Door, answer, said
+from overlay.web.operations import NOW_S
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -21,13 +22,16 @@ _SERVER: Final = f"overlay/{__version__}"
 _SIMPLE_PATHS: Final = ("/simple", "/staged/", "/files/", "/s/", "/pypi/", "/-/")
 
 
-def application(services: Services, settings: WebSettings, lifecycle: Lifecycle) -> web.Application:
-    """Assemble the application; every path lies below `settings.prefix`."""
+def application(
+    services: Services, settings: WebSettings, lifecycle: Lifecycle, *, now_s: Callable[[], float]
+) -> web.Application:
+    """Assemble the application; every path lies below `settings.prefix`. `now_s` is the clock."""
     # Bodies are read as streams where they may be large; 64 KiB bounds what is read whole.
     app = web.Application(middlewares=[_answering], client_max_size=64 * 1024)
     app[SERVICES] = services
     app[SETTINGS] = settings
     app[LIFECYCLE] = lifecycle
+    app[NOW_S] = now_s
     pages.setup_templates(app, settings)
     app.add_routes([_below(settings.prefix, route) for route in _routes()])
     app.on_response_prepare.append(_sign)

@@ -1,5 +1,6 @@
 """What an operation of /api/v1 is, and what its handlers share: one table makes the routes and the OpenAPI document."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -19,7 +20,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 BODY_LIMIT_BYTES: Final = 64 * 1024
 NOW_S: Final[web.AppKey[Callable[[], float]]] = web.AppKey("now_s")
-"""The clock, in seconds since the epoch."""
+"""The clock, in seconds since the epoch; the system's where the application has none."""
 
 _LONGEST_VERSION: Final = 200  # as in core metadata: a version is part of a filename
 _QUOTED: Final = 100
@@ -117,6 +118,11 @@ def answer(request: web.Request, value: object, *, status: int = HTTPStatus.OK, 
         body=msgspec.json.encode(value),
         headers={"Content-Type": "application/json", "Cache-Control": cache_control},
     )
+
+
+def now_s(request: web.Request) -> float:
+    """Read the application's clock."""
+    return request.app.get(NOW_S, time.time)()
 
 
 def caching(request: web.Request) -> str:

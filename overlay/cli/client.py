@@ -1,0 +1,176 @@
+"""The command line's side of /api/v1: one request, one noun of `overlay.domain.wire`, or one sentence.
+
+No redirect is followed: the token would go with it to wherever it leads, and the address of an overlay is what its
+operator says it is.
+"""
+
+import asyncio
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final, TypeVar
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from overlay import __version__
+from overlay.cli.outcome import FAILED, REFUSED, USAGE, CommandFailed
+from overlay.domain.rights import FOREIGN_PREFIX
+from overlay.domain.wire import API, Problem
+
+# Long enough for a sweep of a large store; a server that hangs says nothing for that long.
+_SILENT_S: Final = 120.0
+_CONNECT_S: Final = 10.0
+_QUOTED: Final = 300
+_REFUSALS: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT})
+
+Noun = TypeVar("Noun", bound=msgspec.Struct)
+
+
+class Unreachable(CommandFailed):
+    """The server did not answer, or answered that it cannot now; asking again may help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where the overlay is, and the token for it."""
+
+    url: URL
+    token: str = field(repr=False)
+    """Empty when there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request to the API; `path` is below /api/v1 and percent-encoded."""
+
+    method: str
+    path: str
+    query: Sequence[tuple[str, str]] = ()
+    order: msgspec.Struct | None = None
+
+
+def server(url: str | None, environment: Mapping[str, str]) -> Server:
+    """Find the server: `--url`, else OVERLAY_URL; the token is in OVERLAY_TOKEN. Raises CommandFailed (usage)."""
+    named = (url or environment.get("OVERLAY_URL", "")).strip()
+    if not named:
+        raise CommandFailed("Which overlay? Set OVERLAY_URL, or give --url http://127.0.0.1:8080.", USAGE)
+    try:
+        address = URL(named.rstrip("/"))
+    except ValueError as err:
+        raise CommandFailed("The overlay's URL is none; it looks like http://127.0.0.1:8080.", USAGE) from err
+    if address.scheme not in {"http", "https"} or not address.host:
+        raise CommandFailed("The overlay's URL begins with http:// or https:// and names a host.", USAGE)
+    if address.user or address.password:
+        raise CommandFailed("The overlay's URL holds a credential; put it into OVERLAY_TOKEN instead.", USAGE)
+    token = environment.get("OVERLAY_TOKEN", "").strip()
+    if token.startswith(FOREIGN_PREFIX):
+        raise CommandFailed(
+            "OVERLAY_TOKEN holds a token of pypi.org; it was not sent. A token of an overlay begins ovl_.", REFUSED
+        )
+    return Server(address, token)
+
+
+def run(at: Server, call: Call, answer: type[Noun]) -> Noun:
+    """Make one call and wait for its answer. Raises CommandFailed."""
+
+    async def once() -> Noun:
+        async with Connection(at) as connection:
+            return await connection.call(call, answer)
+
+    return asyncio.run(once())
+
+
+def order(at: Server, call: Call) -> None:
+    """Make one call that has nothing to answer. Raises CommandFailed."""
+
+    async def once() -> None:
+        async with Connection(at) as connection:
+            await connection.body(call)
+
+    asyncio.run(once())
+
+
+class Connection:
+    """Calls to one server; `async with` closes it."""
+
+    def __init__(self, at: Server) -> None:
+        self._at = at
+
+    async def __aenter__(self) -> "Connection":
+        # Basic, not a header of our own: then aiohttp looks no credential up in the user's netrc.
+        auth = aiohttp.BasicAuth("__token__", self._at.token) if self._at.token else None
+        self._session = aiohttp.ClientSession(
+            auth=auth,
+            headers={"User-Agent": f"overlay-index/{__version__}", "Accept": "application/json"},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENT_S),
+            trust_env=not _is_loopback(self._at.url),  # proxies are for the network, not for this machine
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def call(self, call: Call, answer: type[Noun]) -> Noun:
+        """Make a call and read its answer. Raises CommandFailed, Unreachable."""
+        body = await self.body(call)
+        try:
+            return msgspec.json.decode(body, type=answer)
+        except msgspec.DecodeError as err:
+            raise CommandFailed(
+                f"{self._at.url} answered something that is not the overlay's API. Is OVERLAY_URL right?", FAILED
+            ) from err
+
+    async def body(self, call: Call) -> bytes:
+        """Make a call and return the bytes of its answer. Raises CommandFailed, Unreachable."""
+        url = URL(f"{self._at.url}{API}{call.path}", encoded=True).with_query(list(call.query))
+        data = None if call.order is None else msgspec.json.encode(call.order)
+        headers = {} if data is None else {"Content-Type": "application/json"}
+        try:
+            async with self._session.request(
+                call.method, url, data=data, headers=headers, allow_redirects=False
+            ) as response:
+                body = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as err:
+            reason = str(err) or "it did not answer in time"
+            raise Unreachable(f"Cannot reach the overlay at {self._at.url}: {reason}.", FAILED) from err
+        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise self._failure(response, body)
+        return body
+
+    def _failure(self, response: aiohttp.ClientResponse, body: bytes) -> CommandFailed:
+        status = response.status
+        if status < HTTPStatus.BAD_REQUEST:
+            target = response.headers.get("Location", "elsewhere")[:_QUOTED]
+            return CommandFailed(
+                f"{self._at.url} redirects to {target}, which is not followed. Set OVERLAY_URL to the overlay's own "
+                "address.",
+                FAILED,
+            )
+        detail = _detail(body) or f"{self._at.url} answered {status} {response.reason}."
+        if status == HTTPStatus.UNAUTHORIZED:
+            held = "The token in OVERLAY_TOKEN was not accepted." if self._at.token else "OVERLAY_TOKEN is not set."
+            return CommandFailed(f"{detail}\n{held} Set it to a token of {self._at.url} (ovl_…).", REFUSED)
+        if status == HTTPStatus.FORBIDDEN:
+            return CommandFailed(f"{detail}\nSet OVERLAY_TOKEN to a token that may do this.", REFUSED)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return Unreachable(detail, FAILED)
+        return CommandFailed(detail, REFUSED if status in _REFUSALS else FAILED)
+
+
+def _detail(body: bytes) -> str:
+    """Return the sentence of a problem, "" for anything else (another server's page)."""
+    try:
+        return msgspec.json.decode(body, type=Problem).detail
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+
+
+def _is_loopback(url: URL) -> bool:
+    host = url.host or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

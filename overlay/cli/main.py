@@ -1,0 +1,121 @@
+"""The command line: `overlay serve` serves in this process, everything else asks a server over HTTP.
+
+Parsing needs nothing but argparse, so `overlay --version` and `--help` start fast; a command imports what it needs.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from overlay import __version__
+from overlay.cli import admin, manage
+from overlay.cli.outcome import DONE, FAILED, CommandFailed
+from overlay.cli.tables import printable
+
+_HAPPY_PATH = """\
+An index in front of PyPI: every live project, plus what you have staged.
+
+    overlay serve                                        # http://127.0.0.1:8080; its token is in data/admin-token
+    export OVERLAY_URL=http://127.0.0.1:8080 OVERLAY_TOKEN=$(cat data/admin-token)
+    python -m build                                      # once; these very bytes will be released
+    twine upload --repository-url $OVERLAY_URL/legacy/ -u __token__ -p $OVERLAY_TOKEN dist/*    # PyPI sees nothing
+    pip install --index-url $OVERLAY_URL/simple/ demo==1.1      # staged demo, live dependencies
+    overlay show demo==1.1                               # files, digests, and what PyPI would refuse
+"""
+
+_EPILOG = """\
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused.
+OVERLAY_URL names the server and OVERLAY_TOKEN holds the token for it; help in a browser: $OVERLAY_URL/help
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; `argv` is without the program's name."""
+    arguments = parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        code = run(arguments)
+        sys.stdout.flush()
+    except CommandFailed as err:
+        for line in str(err).splitlines():
+            sys.stderr.write(f"overlay: {printable(line)}\n")
+        return err.code
+    except KeyboardInterrupt:
+        return FAILED
+    except BrokenPipeError:
+        # The reader went away (`overlay list | head`); the interpreter must not fail again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    top = argparse.ArgumentParser(
+        prog="overlay",
+        description=_HAPPY_PATH,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="overlay [--version] COMMAND …      (overlay COMMAND --help says more)",
+    )
+    top.add_argument("--version", action="version", version=f"overlay {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_serve(commands)
+    _add_check(commands)
+    _add_config(commands)
+    manage.add_commands(commands)
+    admin.add_commands(commands)
+    return top
+
+
+def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("serve", help="serve the index")
+    _add_configuration(command)
+    command.add_argument("--host", metavar="H", help="listen on this address instead of [server] host")
+    command.add_argument("--port", metavar="N", type=int, help="listen on this port instead of [server] port")
+    command.add_argument("--workers", metavar="N", type=int, help="run this many workers instead of [server] workers")
+    command.add_argument(
+        "--with",
+        dest="with_files",
+        metavar="FILE",
+        nargs="+",
+        help="serve with these files staged, and forget everything at the end",
+    )
+    command.set_defaults(run=_serve)
+
+
+def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("check", help="check configuration, store and upstream")
+    _add_configuration(command)
+    command.set_defaults(run=_check)
+
+
+def _add_config(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("config", help="print the effective configuration, without secrets")
+    _add_configuration(command)
+    command.set_defaults(run=_config)
+
+
+def _add_configuration(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config", metavar="F", help="the configuration file (else OVERLAY_CONFIG, else the built-in)"
+    )
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from overlay.cli import serve
+
+    return serve.serve(arguments)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from overlay.cli import serve
+
+    return serve.check(arguments)
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    from overlay.cli import serve
+
+    return serve.config(arguments)

@@ -1,0 +1,121 @@
+"""Runs the overlay in this process on a loopback port, wired as in production, for tests that speak HTTP to it."""
+
+import base64
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from overlay.config import CacheConfig, Config, StoreConfig, UploadsConfig, UpstreamConfig
+from overlay.services.access import Access, TokenRequest
+from overlay.web.app import application
+from overlay.web.context import Lifecycle
+from overlay.web.server import runner
+from overlay.wiring import Wired, wired
+from tests.builders import Built
+
+ADMIN = "ovl_an-operators-own-secret-for-tests-only"
+
+
+@dataclass
+class Running:
+    """A server under test."""
+
+    url: str
+    wired: Wired
+    session: aiohttp.ClientSession
+    lifecycle: Lifecycle
+
+    @property
+    def legacy(self) -> str:
+        return f"{self.url}/legacy/"
+
+    @property
+    def simple(self) -> str:
+        return f"{self.url}/simple/"
+
+    def get(self, path: str, **headers: str) -> "aiohttp.client._RequestContextManager":
+        """GET without following redirects; `Accept_Encoding` becomes Accept-Encoding."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.session.get(f"{self.url}{path}", headers=named, allow_redirects=False)
+
+    async def upload(
+        self, built: Built, *, token: str = ADMIN, fields: Mapping[str, str] | None = None, path: str = "/legacy/"
+    ) -> "Answer":
+        """Upload as twine does: fields first, then the file."""
+        async with self.session.post(
+            f"{self.url}{path}", data=form(built, fields), headers=basic(token), allow_redirects=False
+        ) as response:
+            return Answer(response.status, response.reason or "", await response.text(), dict(response.headers))
+
+    async def token(self, *rights: str, projects: tuple[str, ...] = ("demo",), label: str = "ada") -> str:
+        """Mint a token and return its text."""
+        access: Access = self.wired.services.access
+        _, text = await access.create(
+            TokenRequest(label=label, rights=rights, projects=projects, stages=("main",), expires_at_s=None)
+        )
+        return text
+
+
+@dataclass
+class Answer:
+    status: int
+    reason: str
+    body: str
+    headers: dict[str, str]
+
+
+def basic(token: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"__token__:{token}".encode()).decode()}
+
+
+def form(built: Built, fields: Mapping[str, str] | None = None) -> aiohttp.FormData:
+    stem = built.filename.removesuffix(".tar.gz").split("-")
+    values = {
+        ":action": "file_upload",
+        "protocol_version": "1",
+        "filetype": "bdist_wheel" if built.filename.endswith(".whl") else "sdist",
+        "pyversion": "py3" if built.filename.endswith(".whl") else "source",
+        "metadata_version": "2.1",
+        "name": stem[0],
+        "version": stem[1] if len(stem) > 1 else "1.0",
+        "sha256_digest": built.sha256,
+    }
+    values.update(fields or {})
+    data = aiohttp.FormData()
+    for name, value in values.items():
+        data.add_field(name, value)
+    data.add_field("content", built.body, filename=built.filename, content_type="application/octet-stream")
+    return data
+
+
+def config_for(store: Path, upstream_url: str, **uploads: object) -> Config:
+    """The embedded form with short times where waiting would be the test."""
+    return Config(
+        upstream=UpstreamConfig(url=upstream_url, timeout_s=2),
+        store=StoreConfig(path=str(store)),
+        uploads=dataclasses.replace(UploadsConfig(), **uploads),  # type: ignore[arg-type]
+        cache=CacheConfig(page_bytes=64 * 1024 * 1024),
+        admin_token=ADMIN,
+    )
+
+
+@asynccontextmanager
+async def running(config: Config, *, now_s: Callable[[], float] = time.time) -> AsyncIterator[Running]:
+    """Serve on a free loopback port until the block ends."""
+    async with AsyncExitStack() as stack:
+        lifecycle = Lifecycle()
+        made = await stack.enter_async_context(wired(config, now_s=now_s))
+        served = runner(application(made.services, made.web, lifecycle, now_s=now_s), shutdown_timeout_s=5)
+        await served.setup()
+        stack.push_async_callback(served.cleanup)
+        site = web.TCPSite(served, "127.0.0.1", 0)
+        await site.start()
+        port = served.addresses[0][1]
+        session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
+        yield Running(f"http://127.0.0.1:{port}{made.web.prefix}", made, session, lifecycle)
