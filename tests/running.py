@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from overlay.config import CacheConfig, Config, StoreConfig, UploadsConfig, UpstreamConfig
+from overlay.config import CacheConfig, Config, StoreConfig, UpstreamConfig
 from overlay.services.access import Access, TokenRequest
 from overlay.web.app import application
 from overlay.web.context import Lifecycle
@@ -87,22 +87,22 @@ def form(built: Built, fields: Mapping[str, str] | None = None) -> aiohttp.FormD
         "sha256_digest": built.sha256,
     }
     values.update(fields or {})
-    data = aiohttp.FormData()
+    data = aiohttp.FormData(quote_fields=False)  # as requests sends names: + stays +
     for name, value in values.items():
         data.add_field(name, value)
     data.add_field("content", built.body, filename=built.filename, content_type="application/octet-stream")
     return data
 
 
-def config_for(store: Path, upstream_url: str, **uploads: object) -> Config:
-    """The embedded form with short times where waiting would be the test."""
-    return Config(
+def config_for(store: Path, upstream_url: str, **changes: object) -> Config:
+    """The embedded form on a store of its own; `changes` replace whole tables or top-level keys."""
+    config = Config(
         upstream=UpstreamConfig(url=upstream_url, timeout_s=2),
         store=StoreConfig(path=str(store)),
-        uploads=dataclasses.replace(UploadsConfig(), **uploads),  # type: ignore[arg-type]
         cache=CacheConfig(page_bytes=64 * 1024 * 1024),
         admin_token=ADMIN,
     )
+    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
@@ -117,5 +117,7 @@ async def running(config: Config, *, now_s: Callable[[], float] = time.time) -> 
         site = web.TCPSite(served, "127.0.0.1", 0)
         await site.start()
         port = served.addresses[0][1]
-        session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(auto_decompress=False, headers={"Accept-Encoding": "identity"})
+        )
         yield Running(f"http://127.0.0.1:{port}{made.web.prefix}", made, session, lifecycle)

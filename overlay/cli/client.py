@@ -9,7 +9,8 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import msgspec
@@ -99,14 +100,16 @@ class Connection:
     def __init__(self, at: Server) -> None:
         self._at = at
 
-    async def __aenter__(self) -> "Connection":
-        # Basic, not a header of our own: then aiohttp looks no credential up in the user's netrc.
-        auth = aiohttp.BasicAuth("__token__", self._at.token) if self._at.token else None
+    async def __aenter__(self) -> Self:
+        headers = {"User-Agent": f"overlay-index/{__version__}", "Accept": "application/json"}
+        if self._at.token:
+            headers["Authorization"] = f"Bearer {self._at.token}"
         self._session = aiohttp.ClientSession(
-            auth=auth,
-            headers={"User-Agent": f"overlay-index/{__version__}", "Accept": "application/json"},
+            headers=headers,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENT_S),
-            trust_env=not _is_loopback(self._at.url),  # proxies are for the network, not for this machine
+            # aiohttp's own trust in the environment brings netrc with it, whose credentials contradict the token.
+            trust_env=False,
+            proxy=_proxy(self._at.url),
         )
         return self
 
@@ -168,8 +171,15 @@ def _detail(body: bytes) -> str:
         return ""
 
 
-def _is_loopback(url: URL) -> bool:
+def _proxy(url: URL) -> str | None:
+    """Return the environment's proxy for the address; there is none between this machine and itself."""
     host = url.host or ""
+    if _is_loopback(host) or proxy_bypass(host):
+        return None
+    return getproxies().get(url.scheme)
+
+
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

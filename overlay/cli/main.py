@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from overlay import __version__
-from overlay.cli import admin, manage
+from overlay.cli.commands import add_commands
 from overlay.cli.outcome import DONE, FAILED, CommandFailed
 from overlay.cli.tables import printable
 
@@ -60,62 +60,6 @@ def parser() -> argparse.ArgumentParser:
         usage="overlay [--version] COMMAND …      (overlay COMMAND --help says more)",
     )
     top.add_argument("--version", action="version", version=f"overlay {__version__}")
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_serve(commands)
-    _add_check(commands)
-    _add_config(commands)
-    manage.add_commands(commands)
-    admin.add_commands(commands)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="overlay")
+    add_commands(commands)
     return top
-
-
-def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    command = commands.add_parser("serve", help="serve the index")
-    _add_configuration(command)
-    command.add_argument("--host", metavar="H", help="listen on this address instead of [server] host")
-    command.add_argument("--port", metavar="N", type=int, help="listen on this port instead of [server] port")
-    command.add_argument("--workers", metavar="N", type=int, help="run this many workers instead of [server] workers")
-    command.add_argument(
-        "--with",
-        dest="with_files",
-        metavar="FILE",
-        nargs="+",
-        help="serve with these files staged, and forget everything at the end",
-    )
-    command.set_defaults(run=_serve)
-
-
-def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    command = commands.add_parser("check", help="check configuration, store and upstream")
-    _add_configuration(command)
-    command.set_defaults(run=_check)
-
-
-def _add_config(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    command = commands.add_parser("config", help="print the effective configuration, without secrets")
-    _add_configuration(command)
-    command.set_defaults(run=_config)
-
-
-def _add_configuration(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--config", metavar="F", help="the configuration file (else OVERLAY_CONFIG, else the built-in)"
-    )
-
-
-def _serve(arguments: argparse.Namespace) -> int:
-    from overlay.cli import serve
-
-    return serve.serve(arguments)
-
-
-def _check(arguments: argparse.Namespace) -> int:
-    from overlay.cli import serve
-
-    return serve.check(arguments)
-
-
-def _config(arguments: argparse.Namespace) -> int:
-    from overlay.cli import serve
-
-    return serve.config(arguments)

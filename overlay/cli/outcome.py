@@ -8,7 +8,7 @@ USAGE: Final = 2
 REFUSED: Final = 3
 
 
-class CommandFailed(Exception):  # noqa: N818 - named by what happened, as the errors of the domain are
+class CommandFailed(Exception):
     """A command cannot go on; `code` is its exit code, the sentence goes to stderr."""
 
     def __init__(self, sentence: str, code: int) -> None:

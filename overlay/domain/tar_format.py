@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from overlay.domain.archive_members import MOST_MEMBERS, quoted, refuse
+from overlay.domain.archive_members import MOST_MEMBERS, refuse
 from overlay.domain.gzip_stream import LARGEST_UNPACKED_BYTES, GzipStream
 
 BLOCK_BYTES: Final = 512

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 API: Final = "/api/v1"
+MAIN_STAGE: Final = "main"
 
 # A hundred years: beyond it a clock cannot be printed, and nobody means it.
 _LONGEST_S: Final = 3_155_760_000
@@ -148,7 +149,7 @@ class TokenOrder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     label: Annotated[str, Meta(max_length=_LONGEST_LABEL)]
     rights: tuple[str, ...]
     projects: tuple[str, ...] = ()
-    stages: tuple[str, ...] = ("main",)
+    stages: tuple[str, ...] = (MAIN_STAGE,)
     expires_in_s: Annotated[int, Meta(gt=0, le=_LONGEST_S)] | None = None
 
 

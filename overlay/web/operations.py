@@ -1,6 +1,5 @@
 """What an operation of /api/v1 is, and what its handlers share: one table makes the routes and the OpenAPI document."""
 
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -20,7 +19,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 BODY_LIMIT_BYTES: Final = 64 * 1024
 NOW_S: Final[web.AppKey[Callable[[], float]]] = web.AppKey("now_s")
-"""The clock, in seconds since the epoch; the system's where the application has none."""
+"""The clock, in seconds since the epoch."""
 
 _LONGEST_VERSION: Final = 200  # as in core metadata: a version is part of a filename
 _QUOTED: Final = 100
@@ -122,7 +121,7 @@ def answer(request: web.Request, value: object, *, status: int = HTTPStatus.OK, 
 
 def now_s(request: web.Request) -> float:
     """Read the application's clock."""
-    return request.app.get(NOW_S, time.time)()
+    return request.app[NOW_S]()
 
 
 def caching(request: web.Request) -> str:

@@ -90,10 +90,14 @@ async def test_nothing_is_visible_before_the_clean_exit(store: BlobStore) -> Non
 
 async def test_an_exception_leaves_nothing(store: BlobStore) -> None:
     """An upload that fails half way leaves no blob."""
-    with pytest.raises(ZeroDivisionError):
+
+    async def fail() -> None:
         async with store.create(KEY) as writer:
             await writer.write(b"half")
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
     assert await keys(store) == set()
     with pytest.raises(BlobNotFound):
         await read(store, KEY)

@@ -1,6 +1,6 @@
 """Every StageLedger shows what was staged, in the order of serials, at one revision per state."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -24,11 +24,11 @@ LEDGERS = [in_process]
 
 
 @pytest.fixture(params=LEDGERS)
-async def ledger(request: pytest.FixtureRequest) -> AsyncIterator[StageLedger]:
+async def ledger(request: pytest.FixtureRequest) -> StageLedger:
     make: Callable[[], StageLedger] = request.param
     made = make()
     await made.load((), ())
-    yield made
+    return made
 
 
 async def files(ledger: StageLedger, stage: StageId = MAIN) -> tuple[StagedFile, ...]:
@@ -62,7 +62,7 @@ async def test_a_ledger_that_is_not_loaded_answers_nothing(make: Callable[[], St
 
 
 async def test_nothing_staged_is_the_empty_revision(ledger: StageLedger) -> None:
-    """ "" is the one revision that means something."""
+    """The empty string is the one revision that means something."""
     assert await ledger.revisions(DEMO, (MAIN, OTHER_STAGE)) == (NOTHING_STAGED, NOTHING_STAGED)
     assert await files(ledger) == ()
 
@@ -73,7 +73,7 @@ async def test_a_staged_file_is_shown_under_a_new_revision(ledger: StageLedger) 
     await ledger.stage(file, replace=True)
     (revision,) = await ledger.revisions(DEMO, (MAIN,))
     (snapshot,) = await ledger.snapshot(DEMO, (MAIN,))
-    assert revision not in {NOTHING_STAGED}
+    assert revision != NOTHING_STAGED
     assert (snapshot.revision, snapshot.files) == (revision, (file,))
     assert await ledger.entry(DEMO, file.upload_id) == file
     assert (await ledger.index()).files == (file,)

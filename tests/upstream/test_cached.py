@@ -138,7 +138,8 @@ async def test_a_failing_upstream_costs_one_reader_the_wait(source: Source, upst
     await upstream.page(DEMO)
     asked = len(source.asked)
     source.gate = asyncio.Event()  # from now on upstream hangs
-    await upstream.page(DEMO)
+    async with asyncio.timeout(1):
+        await upstream.page(DEMO)
     assert len(source.asked) == asked
     for _ in range(10):
         source.now_s += 1

@@ -81,7 +81,7 @@ def test_a_confirmation_only_moves_the_time(tmp_path: Path) -> None:
     assert PageFiles(tmp_path, 10_000, URL).load(DEMO) == page(at_s=2000.5)
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "other", "garbage"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "other", "garbage", "swapped"])
 def test_a_damaged_file_is_removed(tmp_path: Path, damage: str) -> None:
     """A half or wrong page is never served; it counts as missing and goes."""
     files = PageFiles(tmp_path, 10_000, URL)
@@ -94,6 +94,7 @@ def test_a_damaged_file_is_removed(tmp_path: Path, damage: str) -> None:
         "empty": b"",
         "other": content.replace(b"demo", b"omed"),
         "garbage": b"\xff\n\xff",
+        "swapped": content.partition(b"\n")[0] + b"\n" + gzip.compress(b'{"files":[1]}'),
     }
     path.write_bytes(damaged[damage])
     assert files.load(DEMO) is None

@@ -103,6 +103,15 @@ class TestPreparation:
         assert [project["name"] for project in page["projects"]] == names
         assert whole(tmp_path, "html", b"").count(b"\n<a ") == len(names)
 
+    def test_an_anchor_is_cut_in_every_place(self, tmp_path: Path) -> None:
+        """Wherever in an anchor the first piece of 256 KiB ends, the anchor is read once."""
+        anchor = b'<a href="abc/">abc</a>'
+        count = (300 << 10) // len(anchor)
+        for shift in range(len(anchor)):
+            summed = prepared(tmp_path, b" " * shift + anchor * count, is_json=False)
+            assert (tmp_path / "names").stat().st_size == 1 + len(b"abc\n") * count
+            assert summed.has_projects
+
     def test_html_with_odd_anchors(self, tmp_path: Path) -> None:
         """Escapes, white space, slashes and links to elsewhere, as nginx and others write them."""
         body = (

@@ -1,0 +1,36 @@
+"""Work in a thread is never left running behind a cancelled caller's back."""
+
+import asyncio
+import threading
+
+import pytest
+
+from overlay.caching.threads import in_thread
+
+
+async def test_a_cancelled_caller_waits_for_its_thread() -> None:
+    """However often it is cancelled: whoever closes the file afterwards closes it after the write."""
+    started, gate, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        gate.wait(10)
+        ended.set()
+
+    task = asyncio.create_task(in_thread(work))
+    await asyncio.to_thread(started.wait, 10)
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+
+
+async def test_results_and_errors_come_back() -> None:
+    """As from a call."""
+    assert await in_thread(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        await in_thread(divmod, 1, 0)

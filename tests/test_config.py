@@ -1,0 +1,118 @@
+"""Configuration: every problem at once, the nearest known key named, secrets redacted."""
+
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from overlay.config import Config, load, parse, shown
+from overlay.domain.errors import InvalidConfig
+from overlay.packed import packed
+
+TOKEN = "ovl_" + "x" * 40
+
+
+def problems(text: str, **environ: str) -> str:
+    with pytest.raises(InvalidConfig) as refused:
+        parse(tomllib.loads(text), environ, source="config.toml")
+    return "\n".join(refused.value.problems)
+
+
+def test_the_packed_file_names_every_key_with_its_default() -> None:
+    """It is the list of what exists, so neither it nor the code may know more."""
+    raw = tomllib.loads(packed("config.toml").read_text())
+    default = Config()
+    assert load(packed("config.toml"), {}) == default
+    tables = {one.name for one in fields(Config)} - {"public_url", "admin_token"}
+    assert set(raw) - {"public_url"} == tables
+    for name in tables:
+        assert set(raw[name]) == {one.name for one in fields(getattr(default, name))}
+
+
+def test_an_empty_file_is_the_default() -> None:
+    """Nothing must be set."""
+    assert parse({}, {}, source="x") == Config()
+
+
+def test_every_problem_is_said_at_once() -> None:
+    """With the nearest known key, the expected kind, and where it stands."""
+    text = '[server]\nprot = 1\nhost = 5\n[uploads]\nreplace = "yes"\n[sever]\nx = 1\n'
+    said = problems(text, OVERLAY_SERVER_PROT="1")
+    assert "unknown key prot in [server] (did you mean port?)" in said
+    assert "[server] host must be a string, not 5" in said
+    assert "[uploads] replace must be true or false" in said
+    assert "unknown key sever (did you mean server?)" in said
+    assert "OVERLAY_SERVER_PROT (did you mean OVERLAY_SERVER_PORT?)" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[server]\nworkers = 2", "the memory ledger lives in one process"),
+        ("[server]\nport = 70000", "between 0 and 65535"),
+        ('[store]\nkind = "s4"', "[store] kind 's4' is unknown"),
+        ('[ledger]\nkind = "post"', "[ledger] kind 'post' is unknown"),
+        ('public_url = "index.example"', "public_url must begin with http"),
+        ('[upstream]\nurl = "pypi.org"', "must be the http(s) URL"),
+        ('[upstream]\nusername = "ada"', "belong together"),
+        ("[upstream]\nfresh_s = 0", "fresh_s must be greater than 0"),
+        ("public_url = 5", "public_url must be a string"),
+    ],
+)
+def test_what_cannot_work_is_refused(text: str, sentence: str) -> None:
+    """Before anything is opened."""
+    assert sentence in problems(text)
+
+
+def test_the_environment_wins_and_is_parsed_as_toml() -> None:
+    """Numbers and booleans as such, everything else as a string."""
+    config = parse(
+        tomllib.loads('[server]\nport = 1\nhost = "::1"'),
+        {
+            "OVERLAY_SERVER_PORT": "9000",
+            "OVERLAY_READ_OPEN": "false",
+            "OVERLAY_STORE_PATH": "/srv/overlay",
+            "OVERLAY_PUBLIC_URL": "https://index.example/next/",
+            "OVERLAY_URL": "reserved for clients",
+            "OVERLAY_TOKEN": "reserved for clients",
+            "HOME": "/root",
+        },
+        source="x",
+    )
+    assert (config.server.port, config.server.host) == (9000, "::1")
+    assert config.read.open is False
+    assert config.store.path == "/srv/overlay"
+    assert config.public_url == "https://index.example/next"
+
+
+@pytest.mark.parametrize("token", ["short", "ovl_short", "x" * 60])
+def test_an_admin_token_of_the_wrong_form_is_refused(token: str) -> None:
+    """And not quoted."""
+    said = problems("", OVERLAY_ADMIN_TOKEN=token)
+    assert "OVERLAY_ADMIN_TOKEN must begin with ovl_" in said
+    assert token not in said.replace("OVERLAY_ADMIN_TOKEN must begin with ovl_", "")
+
+
+def test_what_is_printed_is_valid_and_holds_no_secret() -> None:
+    """`overlay config` prints TOML that loads to the same values, without tokens and passwords."""
+    config = parse(
+        {"upstream": {"proxy": "http://ada:hunter2@proxy.example:3128"}}, {"OVERLAY_ADMIN_TOKEN": TOKEN}, source="x"
+    )
+    text = shown(config)
+    assert TOKEN not in text
+    assert "hunter2" not in text
+    raw = tomllib.loads(text)
+    assert raw["server"]["port"] == 8080
+    assert parse(tomllib.loads(shown(Config())), {}, source="x") == Config()
+    assert TOKEN not in repr(config)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """Missing, or not TOML."""
+    with pytest.raises(InvalidConfig, match=r"nowhere\.toml cannot be read"):
+        load(tmp_path / "nowhere.toml", {})
+    broken = tmp_path / "broken.toml"
+    broken.write_text("port = = 1")
+    with pytest.raises(InvalidConfig, match=r"broken\.toml is not valid TOML"):
+        load(broken, {})
