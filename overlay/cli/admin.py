@@ -40,6 +40,9 @@ def list_tokens(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(held)
         return DONE
+    if not held.tokens:
+        print("No token is stored.")
+        return DONE
     rows = [
         (
             token.id,

@@ -109,7 +109,7 @@ class Connection:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENT_S),
             # aiohttp's own trust in the environment brings netrc with it, whose credentials contradict the token.
             trust_env=False,
-            proxy=_proxy(self._at.url),
+            proxy=proxy_for(self._at.url),
         )
         return self
 
@@ -137,8 +137,7 @@ class Connection:
             ) as response:
                 body = await response.read()
         except (aiohttp.ClientError, TimeoutError) as err:
-            reason = str(err) or "it did not answer in time"
-            raise Unreachable(f"Cannot reach the overlay at {self._at.url}: {reason}.", FAILED) from err
+            raise Unreachable(f"Cannot reach the overlay at {self._at.url}: {_reason(err)}", FAILED) from err
         if response.status >= HTTPStatus.MULTIPLE_CHOICES:
             raise self._failure(response, body)
         return body
@@ -163,6 +162,13 @@ class Connection:
         return CommandFailed(detail, REFUSED if status in _REFUSALS else FAILED)
 
 
+def _reason(err: aiohttp.ClientError | TimeoutError) -> str:
+    if isinstance(err, aiohttp.ClientConnectorError):
+        refused = isinstance(err.os_error, ConnectionRefusedError)
+        return "the connection was refused. Is it running?" if refused else str(err.os_error)
+    return str(err) or "it did not answer in time."
+
+
 def _detail(body: bytes) -> str:
     """Return the sentence of a problem, "" for anything else (another server's page)."""
     try:
@@ -171,7 +177,7 @@ def _detail(body: bytes) -> str:
         return ""
 
 
-def _proxy(url: URL) -> str | None:
+def proxy_for(url: URL) -> str | None:
     """Return the environment's proxy for the address; there is none between this machine and itself."""
     host = url.host or ""
     if _is_loopback(host) or proxy_bypass(host):

@@ -58,5 +58,5 @@ def _renders(text: str, kind: str) -> bool:
 
     try:
         return (rst.render(text) if kind == "text/x-rst" else markdown.render(text)) is not None
-    except RecursionError:  # docutils, for thousands of nested blocks
+    except Exception:  # noqa: BLE001 - the edge to two renderers of hostile text: RecursionError, AttributeError, …
         return False

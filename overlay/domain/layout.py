@@ -31,6 +31,11 @@ def record_key(project: NormalizedName, upload: UploadId) -> str:
     return f"{RECORDS}{project}/{upload}.json"
 
 
+def record_prefix(project: NormalizedName) -> str:
+    """Return the prefix of a project's records."""
+    return f"{RECORDS}{project}/"
+
+
 def history_key(project: NormalizedName, upload: UploadId) -> str:
     """Name the history document of an upload that ended."""
     return f"{HISTORY}{project}/{upload}.json"

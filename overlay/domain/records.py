@@ -25,6 +25,8 @@ class Record:
     """Fields in the order sent; without the file, the description (it is in the core metadata) and attestations."""
     attestations: str | None
     """The JSON text of the field, not verified (PEP 740)."""
+    replace: bool = True
+    """False for an add-only upload until it was shown: till then it takes the name from nobody."""
     schema: int = SCHEMA
 
 

@@ -1,19 +1,21 @@
 """Load the ledger from the durable documents, and settle what a killed process left between two writes.
 
 A record whose upload id is in the history is dead. Of two living records of one (stage, filename) the greatest serial
-wins, as in the ledger; the other enters the history now, because its upload was answered (or may have been).
+wins, as in the ledger; the other enters the history now, because its upload was answered (or may have been). An
+add-only upload that was never shown loses to every other: the ledger would have refused it.
 """
 
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from overlay.domain.layout import HISTORY, RECORDS, TOKENS, history_key, record_key, upload_of_document
+from overlay.domain.layout import HISTORY, RECORDS, TOKENS, upload_of_document
 from overlay.domain.names import StageId, UploadId
 from overlay.domain.ports import Documents, StageLedger
-from overlay.domain.records import HistoryEntry, Record, TokenDocument, decode, encode
+from overlay.domain.records import Record, TokenDocument, decode
 from overlay.domain.rights import Token
 from overlay.domain.stage import Gone, Reason, StagedFile
+from overlay.services.reconcile import settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,25 +31,33 @@ async def rebuild(documents: Documents, ledger: StageLedger) -> Rebuilt:
     """Load the ledger. Raises RecordCorrupt for a document that cannot be read: nothing is guessed."""
     began = time.perf_counter()
     dead = {upload_of_document(key) async for key in documents.keys(HISTORY)}
-    living: dict[tuple[StageId, str], StagedFile] = {}
+    living: dict[tuple[StageId, str], Record] = {}
     losers: list[Gone] = []
-    async for file in _records(documents, dead):
-        held = living.get((file.stage, file.filename))
-        older, newer = (file, held) if held is not None and held.serial > file.serial else (held, file)
-        if older is not None:
-            losers.append(Gone(older, Reason.REPLACED, newer.staged_at_us, newer.who))
-        living[newer.stage, newer.filename] = newer
+    async for record in _records(documents, dead):
+        name = record.file.stage, record.file.filename
+        held = living.get(name)
+        living[name] = record if held is None else max(held, record, key=_rank)
+        if held is not None:
+            losers.append(_lost(min(held, record, key=_rank), living[name].file))
     for gone in losers:
-        await documents.put(history_key(gone.file.project, gone.file.upload_id), encode(HistoryEntry(gone=gone)))
-        await documents.delete(record_key(gone.file.project, gone.file.upload_id))
-    await ledger.load(tuple(living.values()), await _tokens(documents))
+        await settle(documents, gone)
+    await ledger.load(tuple(record.file for record in living.values()), await _tokens(documents))
     return Rebuilt(len(living), len(losers), time.perf_counter() - began)
 
 
-async def _records(documents: Documents, dead: set[UploadId]) -> AsyncIterator[StagedFile]:
+def _rank(record: Record) -> tuple[bool, int]:
+    return record.replace, record.file.serial
+
+
+def _lost(record: Record, winner: StagedFile) -> Gone:
+    reason = Reason.REPLACED if record.replace else Reason.REFUSED
+    return Gone(record.file, reason, winner.staged_at_us, winner.who)
+
+
+async def _records(documents: Documents, dead: set[UploadId]) -> AsyncIterator[Record]:
     async for key, body in documents.scan(RECORDS):
         if upload_of_document(key) not in dead:
-            yield decode(key, body, Record).file
+            yield decode(key, body, Record)
 
 
 async def _tokens(documents: Documents) -> tuple[Token, ...]:

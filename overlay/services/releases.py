@@ -12,11 +12,15 @@ from overlay.domain.ports import Documents, Ending, StageLedger, Upstream
 from overlay.domain.records import HistoryEntry, decode, encode
 from overlay.domain.rights import Right, Token, grant_for
 from overlay.domain.rules import Finding, judge_release
-from overlay.domain.stage import Gone, Reason, StagedFile
+from overlay.domain.stage import Gone, Reason, StagedFile, StageSnapshot
 from overlay.services.access import require, require_grant
 from overlay.services.facts import FactsOf
 from overlay.services.live import live_release
+from overlay.services.reconcile import reconcile_project
 from overlay.services.reports import Reports
+
+
+_Seen = tuple[PageFacts | None, tuple[StageSnapshot, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,30 +77,31 @@ class Releases:
         else:
             (snapshot,) = await self._ledger.snapshot(project, (stage,))
             files = snapshot.files
-        standings: dict[NormalizedName, PageFacts | None] = {}
+        seen: dict[tuple[NormalizedName, StageId], _Seen] = {}
         entries = []
         for file in files:
-            if file.project not in standings:
-                standings[file.project] = await self._facts_of(await self._upstream.known(file.project))
-            entries.append(StagedEntry(file, await self._standing(file, standings[file.project])))
+            key = (file.project, file.stage)
+            if key not in seen:
+                seen[key] = await self._see(*key)
+            facts, snapshots = seen[key]
+            entries.append(StagedEntry(file, standing(file, facts, snapshots)))
         return tuple(entries)
 
     async def release(self, project: NormalizedName, version: str, stage: StageId = MAIN) -> Release:
         """Read one release with its report. Raises UnknownRelease."""
-        (snapshot,) = await self._ledger.snapshot(project, (stage,))
-        files = [file for file in snapshot.files if file.version == version]
+        facts, snapshots = await self._see(project, stage)
+        files = [file for file in snapshots[0].files if file.version == version]
         if not files:
             raise UnknownRelease(project, version)
-        page = await self._upstream.known(project)
-        facts = await self._facts_of(page)
         live = live_release(facts, version)
         entries = []
         for file in files:
             siblings = [other for other in files if other.upload_id != file.upload_id]
             found = await self._reports.of(file)
             found += judge_release(file, siblings=siblings, live=live, now_s=self._now_us() / 1_000_000)
-            entries.append(ReportedEntry(file, await self._standing(file, facts), found))
-        return Release(project, version, tuple(entries), upstream_known=page is not None)
+            entries.append(ReportedEntry(file, standing(file, facts, snapshots), found))
+        known = await self._upstream.known(project) is not None
+        return Release(project, version, tuple(entries), upstream_known=known)
 
     async def history(self, project: NormalizedName) -> tuple[Gone, ...]:
         """Read the uploads of a project that ended, the latest first."""
@@ -118,6 +123,7 @@ class Releases:
         The history is written first: a killed withdrawal has happened, or not, for each file.
         """
         require(caller, Right.STAGE)
+        await reconcile_project(self._documents, self._ledger, project)
         (snapshot,) = await self._ledger.snapshot(project, (stage,))
         files = [file for file in snapshot.files if file.version == version]
         if not files:
@@ -143,7 +149,7 @@ class Releases:
             await self._documents.delete(record_key(project, file.upload_id))
         return ended
 
-    async def _standing(self, file: StagedFile, facts: PageFacts | None) -> Standing:
-        if facts is None:
-            return standing(file, None, ())
-        return standing(file, facts, await self._ledger.snapshot(file.project, (file.stage,)))
+    async def _see(self, project: NormalizedName, stage: StageId) -> "_Seen":
+        """Read what decides the standings of a project's files, once for all of them."""
+        facts = await self._facts_of(await self._upstream.known(project))
+        return facts, await self._ledger.snapshot(project, (stage,))

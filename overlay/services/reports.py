@@ -27,6 +27,8 @@ class Reports:
         self._blobs = blobs
         self._held: ByteLru[str, tuple[Finding, ...]] = ByteLru(_LIMIT_BYTES, _weight)
         self._flight: Flight[str, tuple[Finding, ...]] = Flight()
+        # One at a time: docutils keeps global state, and many threads at once would take the processor from readers.
+        self._judging = asyncio.Lock()
 
     async def of(self, file: StagedFile) -> tuple[Finding, ...]:
         """Return the findings on the file itself. Raises BlobNotFound, StoreUnavailable."""
@@ -43,7 +45,8 @@ class Reports:
 
     async def judged(self, file: StagedFile, body: bytes) -> tuple[Finding, ...]:
         """Derive the findings from core metadata in hand."""
-        findings = await in_thread(lambda: judge(file, metadata.read(body)))
+        async with self._judging:
+            findings = await in_thread(lambda: judge(file, metadata.read(body)))
         self._held.put(file.sha256, findings)
         return findings
 

@@ -19,16 +19,17 @@ from overlay.caching.threads import in_thread
 from overlay.domain import archive, filenames, metadata
 from overlay.domain.errors import BadUpload, Conflict, FileExists, ProjectQuarantined, TooLarge
 from overlay.domain.filenames import DistributionName
-from overlay.domain.layout import blob_key, history_key, record_key, sidecar_key
+from overlay.domain.layout import blob_key, record_key, sidecar_key
 from overlay.domain.names import NormalizedName, Serial, StageId, UploadId, project_name
 from overlay.domain.ports import BlobStore, Documents, StageLedger, Upstream
-from overlay.domain.records import HistoryEntry, Record, encode
+from overlay.domain.records import Record, encode
 from overlay.domain.rights import Right, Token
 from overlay.domain.rules import Finding, Severity
-from overlay.domain.stage import AlreadyStaged, Claim, Gone, Reason, StagedFile
+from overlay.domain.stage import Admitted, AlreadyStaged, Claim, Gone, Reason, StagedFile
 from overlay.services.access import require, require_grant
 from overlay.services.facts import FactsOf
 from overlay.services.intake import Content, Field, FilePart, Form, asks_for_md5, check_digests, local, receive_file
+from overlay.services.reconcile import reconcile_project, settle
 from overlay.services.reports import Reports
 
 
@@ -195,7 +196,7 @@ class Uploads:
             if errors:
                 raise BadUpload("PyPI would refuse this file ([uploads] strict is on): " + " ".join(errors))
         claim = self._claim(caller, file)
-        admitted = await self._ledger.admit(claim)  # only a look: spares the commit of bytes that change nothing
+        admitted = await self._admit(claim)  # only a look: spares the commit of bytes that change nothing
         if isinstance(admitted, AlreadyStaged):
             raise _NothingToStore(await self._receipt(UploadStatus.ALREADY_STAGED, admitted.file))
         await self._check_quota(file)
@@ -226,12 +227,20 @@ class Uploads:
             replace=self._settings.replace and caller.allows(Right.STAGE),
         )
 
+    async def _admit(self, claim: Claim) -> Admitted | AlreadyStaged:
+        admitted = await self._ledger.admit(claim)
+        if isinstance(admitted, AlreadyStaged):
+            # An upload or a withdrawal that got no answer may be the truth that a rebuild finds: settle it first.
+            await reconcile_project(self._documents, self._ledger, claim.project)
+            return await self._ledger.admit(claim)
+        return admitted
+
     async def _commit(self, caller: Token, form: Form, file: StagedFile, body: bytes) -> Receipt:
         claim = self._claim(caller, file)
         try:
             async with self._blobs.create(sidecar_key(file.upload_id, file.filename)) as writer:
                 await writer.write(body)
-            admitted = await self._ledger.admit(claim)
+            admitted = await self._admit(claim)
         except BaseException:
             await self._discard(file)
             raise
@@ -239,26 +248,25 @@ class Uploads:
             await self._discard(file)
             return await self._receipt(UploadStatus.ALREADY_STAGED, admitted.file)
         file = replace(file, serial=admitted.serial, staged_at_us=self._now_us())
-        record = Record(file=file, form=form.kept(), attestations=form.first("attestations"))
+        record = Record(file=file, form=form.kept(), attestations=form.first("attestations"), replace=claim.replace)
         await self._documents.put(record_key(file.project, file.upload_id), encode(record))
         try:
             staged = await self._ledger.stage(file, replace=claim.replace)
         except Conflict:  # an answer: the file was refused after its record was written
-            await self._settle(Gone(file, Reason.REFUSED, file.staged_at_us, caller.label))
+            await settle(self._documents, Gone(file, Reason.REFUSED, file.staged_at_us, caller.label))
             await self._discard(file)
             raise
         if staged.ended is None:
+            if not record.replace:  # it holds the name now, which a rebuild must know
+                await self._documents.put(
+                    record_key(file.project, file.upload_id), encode(replace(record, replace=True))
+                )
             return await self._receipt(UploadStatus.STAGED, file)
-        await self._settle(staged.ended)
+        await settle(self._documents, staged.ended)
         if staged.ended.file.upload_id != file.upload_id:
             return await self._receipt(UploadStatus.REPLACED, file)
         # A racing upload of the name holds it with a greater serial, or brought the same bytes a moment earlier.
         return await self._receipt(UploadStatus.ALREADY_STAGED, file)
-
-    async def _settle(self, gone: Gone) -> None:
-        """Write the history of an upload that ended, then drop its record, which the history outweighs anyway."""
-        await self._documents.put(history_key(gone.file.project, gone.file.upload_id), encode(HistoryEntry(gone=gone)))
-        await self._documents.delete(record_key(gone.file.project, gone.file.upload_id))
 
     async def _discard(self, file: StagedFile) -> None:
         await self._blobs.delete(blob_key(file.upload_id, file.filename))

@@ -72,7 +72,7 @@ async def test_an_error_reaches_every_caller_and_is_not_kept() -> None:
 async def test_closing_ends_what_is_under_way() -> None:
     """Nothing runs on after the server has stopped."""
     flight: Flight[str, int] = Flight()
-    task = flight.start("k", asyncio.Event().wait)  # type: ignore[arg-type]
+    task = flight.start("k", asyncio.Event().wait)
     await asyncio.sleep(0)
     await flight.close()
     assert task.cancelled()

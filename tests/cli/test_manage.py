@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from yarl import URL
 
-from overlay.cli.client import Call, Connection, Server, server
+from overlay.cli.client import Call, Connection, Server, proxy_for, server
 from overlay.cli.main import main
 from overlay.cli.outcome import DONE, FAILED, REFUSED, USAGE, CommandFailed
 from overlay.domain.wire import ServerInfo
@@ -144,6 +145,10 @@ async def test_a_created_tokens_text_alone_goes_to_stdout_and_it_works(
     assert (await command("withdraw", "demo==1.0")).code == REFUSED
 
 
+async def test_no_tokens_are_a_sentence(command: Command) -> None:
+    assert (await command("token", "list")).out == "No token is stored.\n"
+
+
 async def test_sweep_says_what_it_did(overlay: Running, command: Command) -> None:
     await overlay.upload(DEMO)
     await command("withdraw", "demo==1.0")
@@ -183,7 +188,7 @@ async def test_a_token_without_the_right_is_refused_with_what_would_help(
 async def test_a_server_that_is_not_there_is_named(command: Command) -> None:
     ran = await command("list", "--url", "http://127.0.0.1:9")
     assert ran.code == FAILED
-    assert "Cannot reach the overlay at http://127.0.0.1:9" in ran.err
+    assert "Cannot reach the overlay at http://127.0.0.1:9: the connection was refused." in ran.err
 
 
 @pytest.mark.parametrize(
@@ -214,6 +219,27 @@ def test_a_token_of_pypi_is_never_sent() -> None:
 
 def test_the_token_is_not_in_the_servers_representation() -> None:
     assert "ovl_x" not in repr(server("http://overlay.example/next/", {"OVERLAY_TOKEN": "ovl_x"}))
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy"),
+    [
+        ("https://overlay.example", "http://proxy.example:3128"),
+        ("http://overlay.example", None),  # http_proxy is not set
+        ("https://inside.example", None),
+        ("https://127.0.0.1:8080", None),
+        ("https://[::1]:8080", None),
+        ("https://localhost", None),
+    ],
+)
+def test_the_environments_proxy_is_used_but_not_for_this_machine(
+    monkeypatch: pytest.MonkeyPatch, url: str, proxy: str | None
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "inside.example")
+    assert proxy_for(URL(url)) == proxy
 
 
 # Another server

@@ -2,6 +2,7 @@
 
 import gzip
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -59,7 +60,7 @@ def test_nothing_staged_changes_nothing(page: ProjectPage, versions: list[str]) 
 
 @given(PAGES, staged(), VERSIONS, st.randoms(use_true_random=False))
 def test_the_order_of_staging_is_irrelevant(
-    page: ProjectPage, added: tuple[File, ...], versions: list[str], random: "st.random.Random"
+    page: ProjectPage, added: tuple[File, ...], versions: list[str], random: Random
 ) -> None:
     """Two workers that learned of the files in another order form the same page."""
     shuffled, turned = list(added), list(versions)

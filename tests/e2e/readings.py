@@ -42,19 +42,19 @@ async def fetch_json(overlay: Running, path: str, **headers: str) -> object:
 async def listed(overlay: Running, project: str, *, root: str = "/simple") -> dict[str, ListedFile]:
     """Read the files, by name, of a JSON page."""
     page = await fetch_json(overlay, f"{root}/{project}/", Accept=JSON)
-    return {file["filename"]: file for file in cast(dict[str, list[ListedFile]], page)["files"]}
+    return {file["filename"]: file for file in cast("dict[str, list[ListedFile]]", page)["files"]}
 
 
 async def staged(overlay: Running, project: str) -> dict[str, str]:
     """Read the sha256, by name, of what is staged."""
     answer = await fetch_json(overlay, f"/api/v1/staged?project={project}")
-    return {file["filename"]: file["sha256"] for file in cast(dict[str, list[StagedEntry]], answer)["files"]}
+    return {file["filename"]: file["sha256"] for file in cast("dict[str, list[StagedEntry]]", answer)["files"]}
 
 
 async def history(overlay: Running, project: str) -> list[tuple[str, str, str]]:
     """Read what ended, the latest first: file, sha256, reason."""
     answer = await fetch_json(overlay, f"/api/v1/projects/{project}/history")
-    entries = cast(dict[str, list[StagedEntry]], answer)["entries"]
+    entries = cast("dict[str, list[StagedEntry]]", answer)["entries"]
     return [(entry["filename"], entry["sha256"], entry["reason"]) for entry in entries]
 
 

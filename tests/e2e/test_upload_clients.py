@@ -196,7 +196,7 @@ async def test_uv_finds_by_its_check_url_what_is_staged_and_what_is_live(clients
 async def test_right_after_the_upload_one_index_url_installs_the_staged_version_and_live_dependencies(
     clients: Clients, tmp_path: Path
 ) -> None:
-    """pip and uv, whose caches hold the page of before, get the new version, and its dependency from upstream."""
+    """Pip and uv, whose caches hold the page of before, get the new version, and its dependency from upstream."""
     async with ScriptedIndex() as index:
         index.add(wheel("demo", "1.0"), HELPER)
         async with running(config_for(tmp_path / "store", index.simple_url)) as overlay:

@@ -8,20 +8,11 @@ import pytest
 
 from overlay.config import UploadsConfig
 from tests.builders import Built, sdist, wheel
+from tests.clock import Clock
 from tests.fakes.index import ScriptedIndex
 from tests.running import ADMIN, Running, basic, config_for, running
 
 FILE = wheel("demo", "1.0", payload=bytes(range(256)) * 40)
-
-
-class Clock:
-    """A clock that stands until it is set forward."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

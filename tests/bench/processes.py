@@ -1,0 +1,171 @@
+"""Starts the servers that are compared, each pinned to one core, and the load to the other; reads what they used."""
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.running import ADMIN
+
+_ROOT = Path(__file__).resolve().parents[2]
+_CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE, LOAD_CORE = _CORES[0], _CORES[-1]
+_STOP_S = 10.0
+# What `overlay serve` does, with the access log off.
+_QUIET = (
+    "import logging, sys; logging.getLogger('aiohttp.access').setLevel(logging.WARNING); "
+    "from overlay.cli.main import main; sys.exit(main(sys.argv[1:]))"
+)
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Served:
+    """One path of a bare server; `streamed`: by FileResponse instead of from memory."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    streamed: bool = False
+
+
+@dataclass(frozen=True)
+class Server:
+    process: subprocess.Popen[bytes]
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time of its threads so far, to the nanosecond (cpu_times counts hundredths of a second)."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+    @property
+    def memory_mib(self) -> float:
+        return self._status("VmRSS")
+
+    @property
+    def peak_mib(self) -> float:
+        return self._status("VmHWM")
+
+    def forget_peak(self) -> None:
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")  # proc(5): resets VmHWM
+
+    def _status(self, key: str) -> float:
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(rf"^{key}:\s+(\d+) kB$", text, re.MULTILINE)
+        assert found is not None
+        return int(found[1]) / 1024
+
+
+@contextlib.contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """Let what is started in the block inherit a core."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
+
+
+@contextlib.contextmanager
+def overlay(store: Path, upstream: str, *, access_log: bool = True) -> Iterator[Server]:
+    """Run `overlay serve` as an operator does: the embedded form, the log going to a file."""
+    environment = {
+        **os.environ,
+        "OVERLAY_ADMIN_TOKEN": ADMIN,
+        "OVERLAY_STORE_PATH": str(store),
+        "OVERLAY_UPSTREAM_URL": f"{upstream}/simple/",
+        "OVERLAY_UPSTREAM_FRESH_S": "3600",
+        "OVERLAY_SERVER_PORT": "0",
+    }
+    command = ["-m", "overlay", "serve"] if access_log else ["-c", _QUIET, "serve"]
+    with _running([sys.executable, *command], SERVER_CORE, store.parent, environment) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def bare(folder: Path, served: Sequence[Served], *, core: int = SERVER_CORE) -> Iterator[Server]:
+    """Run the bare counterpart."""
+    own = folder / f"bare-{next(_numbers)}"
+    own.mkdir(parents=True)
+    entries = []
+    for number, page in enumerate(served):
+        file = own / f"{number}.body"
+        file.write_bytes(page.body)
+        entries.append({**page.__dict__, "body": None, "file": str(file), "headers": dict(page.headers)})
+    manifest = own / "manifest.json"
+    manifest.write_text(json.dumps(entries))
+    with _running([sys.executable, "-m", "tests.bench.bare", str(manifest)], core, _ROOT, os.environ) as server:
+        yield server
+
+
+def has_nginx() -> bool:
+    return shutil.which("nginx") is not None
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, served: Sequence[Served], port: int) -> Iterator[Server]:
+    """Run nginx with one worker over files; paths must not nest."""
+    own = folder / f"nginx-{next(_numbers)}"
+    own.mkdir(parents=True)
+    locations = []
+    for number, page in enumerate(served):
+        file = own / f"{number}.body"
+        file.write_bytes(page.body)
+        headers = "".join(f"add_header {k} '{v}'; " for k, v in page.headers.items() if k != "Content-Type")
+        kind = page.headers.get("Content-Type", "application/octet-stream")
+        locations.append(f"location = {page.path} {{ alias {file}; default_type '{kind}'; types {{ }} {headers} }}")
+    configuration = f"""
+        daemon off; worker_processes 1; pid {own}/pid; error_log {own}/error.log; events {{ worker_connections 256; }}
+        http {{ access_log off; sendfile on; tcp_nopush on; client_body_temp_path {own}/b; proxy_temp_path {own}/p;
+        fastcgi_temp_path {own}/f; uwsgi_temp_path {own}/u; scgi_temp_path {own}/s;
+        server {{ listen 127.0.0.1:{port}; {" ".join(locations)} }} }}"""
+    (own / "nginx.conf").write_text(configuration)
+    command = ["nginx", "-p", str(own), "-e", str(own / "error.log"), "-c", str(own / "nginx.conf")]
+    with on_core(SERVER_CORE):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield Server(process, port)
+    finally:
+        _stopped(process)
+
+
+@contextlib.contextmanager
+def _running(command: Sequence[str], core: int, folder: Path, environment: Mapping[str, str]) -> Iterator[Server]:
+    with (folder / "server.log").open("ab") if folder != _ROOT else Path(os.devnull).open("ab") as log:
+        with on_core(core):
+            process = subprocess.Popen(
+                command, cwd=folder, env=dict(environment), stdout=subprocess.PIPE, stderr=log, bufsize=0
+            )
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline().decode()
+            found = re.search(r"http://[^/]*:(\d+)/", line)
+            assert found is not None, f"{command} did not start"
+            yield Server(process, int(found[1]))
+        finally:
+            _stopped(process)
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+def _stopped(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
