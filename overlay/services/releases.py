@@ -19,7 +19,6 @@ from overlay.services.live import live_release
 from overlay.services.reconcile import reconcile_project
 from overlay.services.reports import Reports
 
-
 _Seen = tuple[PageFacts | None, tuple[StageSnapshot, ...]]
 
 

@@ -47,13 +47,12 @@ def _routes() -> Sequence[web.RouteDef]:
         web.get("/staged/simple/", simple.staged_index_page),
         *[web.get(path, simple.add_slash) for path in _WITHOUT_SLASH],
         *[web.post(path, upload.upload) for path in ("/legacy/", "/legacy")],
-        *[web.get(path, upload.wrong_method) for path in ("/legacy/", "/legacy")],
+        *[web.route("*", path, upload.wrong_method) for path in ("/legacy/", "/legacy")],
         *[web.post(path, upload.wrong_url) for path in ("/", "/simple/", "/simple")],
         web.get("/-/health", health),
         web.get("/-/ready", ready),
         *api.routes(),
         *pages.routes(),
-        web.route("*", "/{rest:.*}", _nothing_here),
     ]
 
 
@@ -87,10 +86,6 @@ async def ready(request: web.Request) -> web.Response:
     return web.json_response(parts, status=200 if well else 503, headers={"Cache-Control": "no-store"})
 
 
-async def _nothing_here(request: web.Request) -> web.Response:  # noqa: ARG001
-    raise UnknownPage
-
-
 @web.middleware
 async def _answering(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[REQUEST_ID] = new_request_id()
@@ -101,8 +96,7 @@ async def _answering(request: web.Request, handler: Handler) -> web.StreamRespon
     except web.HTTPException as err:
         if err.status < 400:  # noqa: PLR2004 - a redirect is an answer of its own
             raise
-        headers = {"Allow": err.headers["Allow"]} if "Allow" in err.headers else {}
-        sentence = (err.text or err.reason).strip()
+        headers, sentence = _of_the_router(request, err)
         response = said(err.status, sentence, _door(request), request.headers.get("Accept"), headers)
         return _shown(request, response, sentence)
     except ConnectionError:
@@ -113,6 +107,20 @@ async def _answering(request: web.Request, handler: Handler) -> web.StreamRespon
         return said(500, sentence, _door(request), request.headers.get("Accept"), {})
 
 
+def _of_the_router(request: web.Request, err: web.HTTPException) -> tuple[dict[str, str], str]:
+    """Say in our words what the router found, or did not find."""
+    match err:
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(err.allowed_methods))
+            said_already = err.text is not None and not err.text.startswith("405")
+            sentence = err.text if said_already else f"{request.method} is not possible here; {allowed} is."
+            return {"Allow": allowed}, (sentence or "").strip()
+        case web.HTTPNotFound():
+            return {}, str(UnknownPage())
+        case _:
+            return {}, (err.text or err.reason).strip()
+
+
 def _shown(request: web.Request, response: web.Response, sentence: str) -> web.StreamResponse:
     if _door(request) is Door.PAGE and "text/html" in request.headers.get("Accept", ""):
         return pages.error_page(request, response, sentence)
@@ -121,11 +129,9 @@ def _shown(request: web.Request, response: web.Response, sentence: str) -> web.S
 
 def _door(request: web.Request) -> Door:
     path = request.path.removeprefix(request.app[SETTINGS].prefix)
-    if request.method == "POST" and not path.startswith("/api/"):
-        return Door.UPLOAD
     if path.startswith(("/api/", "/_/", "/.well-known/")):
         return Door.API
-    if path.startswith("/legacy"):
+    if path.startswith("/legacy") or request.method == "POST":
         return Door.UPLOAD
     return Door.SIMPLE if path.startswith(_SIMPLE_PATHS) else Door.PAGE
 

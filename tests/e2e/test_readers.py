@@ -1,25 +1,23 @@
-"""Independent readers agree on every page: pypi-simple and packaging read all, pip and uv take what upstream may send."""
+"""Independent readers agree on every page: pypi-simple, packaging, and pip and uv on what upstream may send."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pypi_simple
+import aiohttp
 import pytest
 from packaging.metadata import Metadata
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
-from packaging.version import Version
-from pypi_simple import DistributionPackage, ProjectPage, PyPISimple
+from pypi_simple import PyPISimple
 
-from tests.builders import Built, sdist, wheel
-from tests.clients import Clients, Ran
-from tests.fakes.index import JSON, Answer, ScriptedIndex
-from tests.running import Running, config_for, running
-
-FORMATS = (pypi_simple.ACCEPT_JSON_ONLY, pypi_simple.ACCEPT_HTML_ONLY)
+from tests.builders import sdist, wheel
+from tests.clients import Clients
+from tests.fakes.index import HTML, JSON, Answer, ScriptedIndex
+from tests.running import config_for, running
 
 # What PyPI really sends, and what other indexes were seen to send (standards/simple-api.md §4): keys of a file entry,
 # or of the page. `...` removes the key.
@@ -100,7 +98,12 @@ def _extra_files(project: str, page: Mapping[str, list[dict[str, object]]]) -> l
         case "duplicate-file":
             return [page["files"][0] | {"hashes": {"sha256": "0" * 64}}]
         case "legacy-files":
-            names = ("legacy-files-0.9.win32.exe", "legacy_files-0.8-py2.7.egg", "legacy-files-2004d.tar.gz", "notes.txt")
+            names = (
+                "legacy-files-0.9.win32.exe",
+                "legacy_files-0.8-py2.7.egg",
+                "legacy-files-2004d.tar.gz",
+                "notes.txt",
+            )
             return [{"filename": name, "url": f"http://[::1]/{name}", "hashes": {}} for name in names]
         case _:
             return []
@@ -122,7 +125,9 @@ async def test_pip_and_uv_do_with_every_odd_page_what_they_do_with_it_upstream(
             assert await choices(clients, overlay.simple, odd) == direct
 
 
-UV_REFUSES = frozenset({"yanked-null", "size-null", "upload-time-null", "upload-time-naive", "status-null"})
+UV_REFUSES = frozenset(
+    {"yanked-null", "size-null", "upload-time-null", "upload-time-naive", "status-null", "requires-python-escaped"}
+)
 BOTH_REFUSE = frozenset({"requires-python-too-new", "status-quarantined", "files-empty"})
 REFUSED = {f"uv {name}" for name in UV_REFUSES | BOTH_REFUSE} | {f"pip {name}" for name in BOTH_REFUSE}
 
@@ -196,3 +201,118 @@ def read(simple_url: str, project: str, accept: str) -> tuple[Entry, ...]:
         )
         for file in page.packages
     )
+
+
+def read_or_none(simple_url: str, project: str, accept: str) -> tuple[Entry, ...] | None:
+    """Read a page with pypi-simple; None where its stricter reading refuses the page."""
+    try:
+        return read(simple_url, project, accept)
+    except ValueError:  # pydantic's error is one
+        return None
+
+
+# PEP 691 knows no null for these two, PEP 792 no other words; pypi-simple insists.
+SIMPLE_REFUSES = {"yanked-null", "status-null", "status-unknown"}
+# HTML knows PyPI's own key of JSON, which pypi-simple does not. PEP 691: "set to a truthy value" means yanked, so an
+# empty reason does not; pip and uv agree with that, pypi-simple does not.
+TOLD_OTHERWISE_IN_HTML = {"core-metadata-twin-only", "yanked-empty"}
+
+
+@pytest.mark.filterwarnings("ignore::pypi_simple.UnexpectedRepoVersionWarning")
+async def test_pypi_simple_reads_every_odd_page_as_it_reads_upstreams(tmp_path: Path) -> None:
+    """JSON and HTML tell the same of each file, in upstream's order, with staged files behind."""
+    async with ScriptedIndex() as index:
+        odd = odd_pages(index)
+        async with running(config_for(tmp_path / "store", index.simple_url)) as overlay:
+
+            async def pages(simple_url: str, accept: str) -> dict[str, tuple[Entry, ...] | None]:
+                return {name: await asyncio.to_thread(read_or_none, simple_url, name, accept) for name in odd}
+
+            direct = await pages(index.simple_url, JSON)
+            assert {name for name, entries in direct.items() if entries is None} == SIMPLE_REFUSES
+            assert await pages(overlay.simple, JSON) == direct
+            in_html = await pages(overlay.simple, HTML)
+            assert {name for name, entries in in_html.items() if entries is None} == {"status-unknown"}
+            for name in set(odd) - SIMPLE_REFUSES - TOLD_OTHERWISE_IN_HTML:
+                assert in_html[name] == direct[name]
+            ours = {name: wheel(name, "2.0") for name in odd if name != "status-quarantined"}
+            for built in ours.values():
+                assert (await overlay.upload(built)).status == 200
+            for accept, before in ((JSON, direct), (HTML, in_html)):
+                merged = await pages(overlay.simple, accept)
+                for name, entries in before.items():
+                    found = merged[name]
+                    assert (found is None) is (entries is None), name
+                    if entries is None or found is None:
+                        continue
+                    assert found[: len(entries)] == entries, name
+                    added = [(entry.filename, entry.sha256) for entry in found[len(entries) :]]
+                    assert added == [(ours[name].filename, ours[name].sha256)] * (name in ours), name
+
+
+LIVE = (wheel("demo", "1.0", requires=["helper>=1"]), sdist("demo", "1.0", requires=["helper>=1"]))
+STAGED = (
+    wheel("demo", "1.1", requires=["helper>=1.2; python_version > '3'"], tag="py2.py3-none-any"),
+    sdist("demo", "1.1"),
+    wheel("demo", "2.0+local.1"),
+    wheel("demo", "2.0rc1"),
+)
+UPSTREAMS = {
+    "json": {"gzip": True},
+    "relative": {"relative": True, "gzip": False},
+    "html": {"html_only": True},
+    "html-relative": {"html_only": True, "relative": True},
+}
+
+
+@pytest.mark.parametrize("upstream", UPSTREAMS)
+async def test_readers_find_the_same_files_in_every_view_and_format(upstream: str, tmp_path: Path) -> None:
+    """Names, digests, specifiers and sidecars hold for pypi-simple and packaging, and each URL leads to those bytes."""
+    async with ScriptedIndex(**UPSTREAMS[upstream]) as index:
+        index.add(*LIVE, wheel("helper", "1.5"))
+        async with running(config_for(tmp_path / "store", index.simple_url)) as overlay:
+            for built in (*STAGED, wheel("new.project", "1.0")):
+                assert (await overlay.upload(built)).status == 200
+            views = {
+                overlay.simple: {"demo": {*LIVE, *STAGED}, "helper": {wheel("helper", "1.5")}},
+                f"{overlay.url}/staged/simple/": {"demo": {*STAGED}},
+            }
+            for simple_url, projects in views.items():
+                projects["new-project"] = {wheel("new.project", "1.0")}
+                for accept in (JSON, HTML):
+                    assert await asyncio.to_thread(names, simple_url, accept) == sorted(projects)
+                for project, expected in projects.items():
+                    in_json, in_html = [
+                        await asyncio.to_thread(read, simple_url, project, accept) for accept in (JSON, HTML)
+                    ]
+                    assert in_json == in_html
+                    assert {entry.filename: entry.sha256 for entry in in_json} == {
+                        built.filename: built.sha256 for built in expected
+                    }
+                    for entry in in_json:
+                        await check(overlay.session, entry, project)
+
+
+def names(simple_url: str, accept: str) -> list[str]:
+    """Read a project list with pypi-simple."""
+    with PyPISimple(simple_url) as client:
+        return sorted(client.get_index_page(accept=accept, timeout=10).projects)
+
+
+async def check(session: aiohttp.ClientSession, entry: Entry, project: str) -> None:
+    """Let packaging judge what a page says of a file, and compare it with the file's bytes."""
+    wheels = entry.filename.endswith(".whl")
+    named = parse_wheel_filename(entry.filename) if wheels else parse_sdist_filename(entry.filename)
+    assert named[0] == project
+    assert entry.requires_python is None or "3.11" in SpecifierSet(entry.requires_python)
+    async with session.get(entry.url) as response:
+        assert response.status == 200, entry
+        body = await response.read()
+    assert hashlib.sha256(body).hexdigest() == entry.sha256
+    if entry.has_metadata:
+        async with session.get(entry.url + ".metadata") as response:
+            assert response.status == 200, entry
+            core = Metadata.from_email(await response.read(), validate=True)
+        assert canonicalize_name(core.name) == project
+        assert core.version == named[1]
+        assert entry.requires_python in {None, str(core.requires_python)}

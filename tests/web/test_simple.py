@@ -291,9 +291,10 @@ async def test_health_and_readiness(overlay: Running, index: ScriptedIndex) -> N
 @pytest.mark.parametrize("path", ["/_/oidc/audience", "/.well-known/pytp", "/_/oidc/mint-token"])
 async def test_trusted_publishing_is_not_offered_here(overlay: Running, index: ScriptedIndex, path: str) -> None:
     """404 with a problem body, never passed on to upstream: a token for it would be shown to us."""
-    async with overlay.get(path) as response:
-        assert response.status == 404
-        assert response.headers["Content-Type"] == "application/problem+json"
+    for method in ("GET", "POST"):
+        async with overlay.session.request(method, overlay.url + path) as response:
+            assert response.status == 404
+            assert response.headers["Content-Type"] == "application/problem+json"
     assert index.requests == []
 
 
@@ -305,6 +306,23 @@ async def test_a_post_elsewhere_names_the_right_url(overlay: Running, path: str)
     assert "/legacy/" in answer.reason
     async with overlay.get("/legacy/") as response:
         assert (response.status, response.headers["Allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/simple/demo/", "GET, HEAD"),
+        ("DELETE", "/simple/", "GET, HEAD, POST"),
+        ("PUT", "/legacy/", "POST"),
+        ("POST", "/files/demo/x/y", "GET, HEAD"),
+        ("PATCH", "/api/v1/tokens", "GET, HEAD, POST"),
+    ],
+)
+async def test_another_method_is_405_with_allow(overlay: Running, method: str, path: str, allowed: str) -> None:
+    """RFC 9110 §15.5.6: what is possible is said."""
+    async with overlay.session.request(method, overlay.url + path) as response:
+        assert response.status == 405
+        assert response.headers["Allow"] == allowed
 
 
 async def test_every_answer_has_a_request_id(overlay: Running) -> None:
