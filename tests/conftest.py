@@ -6,10 +6,13 @@ CI=true turns skips into failures; FULL=1 asks for the long runs; OVERLAY_LIVE=1
 import functools
 import os
 import urllib.request
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.redis_servers import RedisServer, cluster, redis_binary, running, valkey_binary
+from tests.s3_server import S3Server, s3_server_in
 
 CI = os.environ.get("CI", "").lower() in {"1", "true"}
 FULL = os.environ.get("FULL", "") not in {"", "0"}
@@ -37,6 +40,34 @@ def pytest_configure() -> None:
 def full() -> bool:
     """Say whether the long runs are wanted (FULL=1)."""
     return FULL
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Run one S3 server for all tests that only use it; what they store lies under prefixes of their own."""
+    with s3_server_in(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Run one Valkey for all tests that only use it; each has a prefix of its own."""
+    with running(RedisServer(valkey_binary(), tmp_path_factory.mktemp("valkey"))) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Run Debian's Redis likewise, where it is installed."""
+    with running(RedisServer(redis_binary(), tmp_path_factory.mktemp("redis"))) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServer]]:
+    """Run three nodes that share the slots."""
+    with cluster(valkey_binary(), tmp_path_factory.mktemp("cluster")) as servers:
+        yield servers
 
 
 @functools.cache

@@ -7,6 +7,7 @@ After a kill every call raises, as a dead process does nothing more.
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,17 @@ from typing import Final, TypeVar
 
 from overlay.domain.errors import LedgerUnavailable, StoreFull, StoreUnavailable
 from overlay.domain.names import NormalizedName, Revision, StageId, UploadId
-from overlay.domain.ports import BlobInfo, BlobKey, BlobStore, BlobWriter, Documents, Ending, StageLedger
+from overlay.domain.ports import (
+    BlobInfo,
+    BlobKey,
+    BlobStore,
+    BlobWriter,
+    Documents,
+    Ending,
+    Lead,
+    LedgerState,
+    StageLedger,
+)
 from overlay.domain.rights import Token
 from overlay.domain.stage import (
     Admitted,
@@ -218,6 +229,9 @@ class FaultyBlobs:
         async for info in self._inner.infos():
             yield info
 
+    async def abandon(self, *, begun_before_s: float) -> int:
+        return await self._steps.take("abandon", lambda: self._inner.abandon(begun_before_s=begun_before_s))
+
 
 class FaultyDocuments:
     """Documents: putting and deleting one are steps, named with the folder."""
@@ -257,6 +271,14 @@ class FaultyLedger:
     async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token]) -> None:
         self._steps.alive()
         await self._inner.load(files, tokens)
+
+    async def state(self) -> LedgerState:
+        self._steps.alive()
+        return await self._inner.state()
+
+    def lead(self) -> AbstractAsyncContextManager[Lead]:
+        self._steps.alive()
+        return self._inner.lead()
 
     async def revisions(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[Revision, ...]:
         self._steps.alive()

@@ -1,7 +1,7 @@
 """Run blocking work in a thread so that a cancelled caller never leaves it running behind its back."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
 Parameters = ParamSpec("Parameters")
@@ -16,7 +16,12 @@ async def in_thread(
     A thread cannot be stopped: if the caller went on, it could close a file that the thread still writes, and the
     write would reach whatever was opened next under the same descriptor.
     """
-    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    return await uninterrupted(asyncio.to_thread(work, *args, **kwargs))
+
+
+async def uninterrupted(work: Awaitable[Result]) -> Result:
+    """Wait for the end of `work` even when cancelled; the cancellation is raised only then."""
+    task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

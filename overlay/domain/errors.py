@@ -13,7 +13,7 @@
     ├── Conflict            the request is fine but meets something that is there
     │   └── FileExists, StoreInUse
     ├── Unavailable         ask again later
-    │   ├── UpstreamUnavailable, LedgerUnavailable, StoreUnavailable, Draining
+    │   ├── UpstreamUnavailable, LedgerUnavailable (LedgerBusy), StoreUnavailable, Draining
     │   └── StoreFull, SlowBody
     ├── Corrupt             stored or received data breaks its own promise
     │   └── UpstreamCorrupt, RecordCorrupt
@@ -198,6 +198,13 @@ class UpstreamUnavailable(Unavailable):
 
 class LedgerUnavailable(Unavailable):
     """What is staged is unknown right now."""
+
+
+class LedgerBusy(LedgerUnavailable):
+    """Another worker rebuilds or reconciles the ledger."""
+
+    def __init__(self) -> None:
+        super().__init__("Another worker is rebuilding or reconciling the ledger; try again in a moment.")
 
 
 class StoreUnavailable(Unavailable):

@@ -63,13 +63,29 @@ class BlobStore(Protocol):
         """Yield the bytes of [start, stop) in chunks. Raises BlobNotFound at the first step. The caller closes it."""
 
     async def locate(self, key: BlobKey) -> Path | None:
-        """Return a local file with the bytes (for sendfile), or None where the store has none."""
+        """Return a local file with the bytes (for sendfile); None, whatever the key, where the store has no files."""
 
     async def delete(self, key: BlobKey) -> None:
         """Delete; deleting what is not there is fine."""
 
     def infos(self) -> AsyncIterator[BlobInfo]:
         """List every blob, in any order. Blobs made or deleted meanwhile may or may not appear."""
+
+    async def abandon(self, *, begun_before_s: float) -> int:
+        """Clear away what writers that never ended (a killed process) left; returns how many.
+
+        Only what was begun before that moment, in seconds since the epoch: a writer that lives on after it fails.
+        """
+
+
+class Presigns(Protocol):
+    """What a BlobStore may be able to do besides: let clients fetch a blob from the store itself."""
+
+    async def presigned(self, key: BlobKey, *, filename: str, expires_s: int) -> str:
+        """Form a URL that answers GET, also with Range, to anybody until it expires; it names the file `filename`.
+
+        Does not look whether the blob is there. Raises StoreUnavailable.
+        """
 
 
 class Documents(Protocol):
@@ -91,14 +107,50 @@ class Documents(Protocol):
         """Read every document below a prefix, in any order; one that vanishes meanwhile is left out."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerState:
+    """What upkeep watches (`overlay.services.upkeep`)."""
+
+    epoch: str
+    """Names this life of the ledger; "" while it is not ready."""
+    server: str
+    """Names the process that holds the ledger: another one may lack what the last one answered. "" when unknown."""
+    reconciled_server: str
+    """The server that was last reconciled with the documents, or loaded from them."""
+    reconciled_at_us: int
+
+
+class Lead(Protocol):
+    """The right of one worker to mend the ledger."""
+
+    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token]) -> None:
+        """Replace the whole content, then be ready and reconciled. New serials exceed every serial in `files`.
+
+        Raises LedgerUnavailable, also when the lead was lost: then the ledger is not ready, or another's.
+        """
+
+    async def reconciled(self, server: str, at_us: int) -> None:
+        """Remember that a reconcile which began at `at_us`, on this server, went through."""
+
+
 class StageLedger(Protocol):
     """An index over the records: what is staged now. Can be rebuilt from the documents at any time.
 
-    Every method raises LedgerUnavailable while the ledger does not answer or is not rebuilt.
+    Every method but `load`, `state` and `lead` raises LedgerUnavailable while the ledger is not rebuilt, every method
+    when it does not answer. Changes may be repeated after a lost answer: they then answer the same.
     """
 
     async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token]) -> None:
-        """Replace the whole content, then be ready. New serials exceed every serial in `files`."""
+        """Take the lead and replace the whole content. Raises LedgerBusy."""
+
+    async def state(self) -> LedgerState:
+        """Read how the ledger is; also while it is not ready."""
+
+    def lead(self) -> AbstractAsyncContextManager[Lead]:
+        """Be the one that mends the ledger until the context ends; it goes to another if this process dies.
+
+        Raises LedgerBusy when another leads.
+        """
 
     async def revisions(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[Revision, ...]:
         """Read the revision per stage, as of some moment after this call began."""
@@ -127,12 +179,16 @@ class StageLedger(Protocol):
     async def stage(self, file: StagedFile, *, replace: bool) -> Staged:
         """Show the file. Idempotent by upload id; the greatest serial of (stage, filename) wins.
 
+        Serials given later exceed the file's. A repeat answers what the first call did.
         Raises FileExists when other bytes hold the name and `replace` is false; then nothing changed.
         An upload id that ended is never staged again.
         """
 
     async def forget(self, project: NormalizedName, uploads: Sequence[UploadId], gone: "Ending") -> tuple[Gone, ...]:
-        """End these uploads; returns those that were staged until now. Unknown ids are passed over."""
+        """End these uploads; returns those that were staged until now. Unknown ids are passed over.
+
+        A repeat (of the same ending, to the microsecond) answers what the first call did.
+        """
 
     async def events(self, after: int) -> EventFeed:
         """Read the recent events with a number greater than `after`."""

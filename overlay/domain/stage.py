@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 from overlay.domain.names import NormalizedName, Revision, Serial, StageId, UploadId
 
@@ -138,6 +138,15 @@ class EventKind(StrEnum):
     REPLACED = "replaced"
     WITHDRAWN = "withdrawn"
     REFUSED = "refused"
+
+
+EVENT_OF_REASON: Final = {
+    Reason.REPLACED: EventKind.REPLACED,
+    Reason.WITHDRAWN: EventKind.WITHDRAWN,
+    Reason.EXPIRED: EventKind.WITHDRAWN,
+    Reason.REFUSED: EventKind.REFUSED,
+    Reason.LIVE: EventKind.WITHDRAWN,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

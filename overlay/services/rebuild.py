@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from overlay.domain.layout import HISTORY, RECORDS, TOKENS, upload_of_document
 from overlay.domain.names import StageId, UploadId
-from overlay.domain.ports import Documents, StageLedger
+from overlay.domain.ports import Documents, Lead, StageLedger
 from overlay.domain.records import Record, TokenDocument, decode
 from overlay.domain.rights import Token
 from overlay.domain.stage import Gone, Reason, StagedFile
@@ -28,7 +28,18 @@ class Rebuilt:
 
 
 async def rebuild(documents: Documents, ledger: StageLedger) -> Rebuilt:
-    """Load the ledger. Raises RecordCorrupt for a document that cannot be read: nothing is guessed."""
+    """Load the ledger. Raises RecordCorrupt for a document that cannot be read (nothing is guessed), LedgerBusy."""
+    async with ledger.lead() as lead:
+        return await _rebuild(documents, lead)
+
+
+async def rebuild_missing(documents: Documents, ledger: StageLedger) -> Rebuilt | None:
+    """Load the ledger unless it is ready, asked when nobody else can be loading it; None when it was ready."""
+    async with ledger.lead() as lead:
+        return None if (await ledger.state()).epoch else await _rebuild(documents, lead)
+
+
+async def _rebuild(documents: Documents, lead: Lead) -> Rebuilt:
     began = time.perf_counter()
     dead = {upload_of_document(key) async for key in documents.keys(HISTORY)}
     living: dict[tuple[StageId, str], Record] = {}
@@ -41,7 +52,7 @@ async def rebuild(documents: Documents, ledger: StageLedger) -> Rebuilt:
             losers.append(_lost(min(held, record, key=_rank), living[name].file))
     for gone in losers:
         await settle(documents, gone)
-    await ledger.load(tuple(record.file for record in living.values()), await _tokens(documents))
+    await lead.load(tuple(record.file for record in living.values()), await _tokens(documents))
     return Rebuilt(len(living), len(losers), time.perf_counter() - began)
 
 

@@ -81,6 +81,11 @@ class DirectoryBlobs:
             for info in batch:
                 yield info
 
+    async def abandon(self, *, begun_before_s: float) -> int:
+        """Delete files from the spool; there are none unless something failed, as the store opens with an empty one."""
+        with translating("clearing the spool"):
+            return await in_thread(_clear, self._spool, begun_before_s)
+
     def _path(self, key: BlobKey) -> Path:
         return self._folder / key
 
@@ -123,6 +128,16 @@ def _commit(file: BinaryIO, temporary: Path, path: Path) -> None:
     with translating("committing an upload"):
         os.fsync(file.fileno())
         publish(temporary, path)
+
+
+def _clear(spool: Path, begun_before_s: float) -> int:
+    count = 0
+    for entry in os.scandir(spool):
+        with contextlib.suppress(FileNotFoundError):
+            if entry.stat().st_mtime < begun_before_s:
+                Path(entry.path).unlink()
+                count += 1
+    return count
 
 
 def _read_some(file: BinaryIO, left: int | None) -> bytes:

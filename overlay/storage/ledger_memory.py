@@ -6,14 +6,16 @@ Nothing here suspends. Rebuilt from the records at start (`overlay.services.rebu
 import secrets
 from bisect import insort
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
-from overlay.domain.errors import FileExists, LedgerUnavailable
+from overlay.domain.errors import FileExists, LedgerBusy, LedgerUnavailable
 from overlay.domain.names import NOTHING_STAGED, NormalizedName, Revision, Serial, StageId, UploadId
-from overlay.domain.ports import Ending
+from overlay.domain.ports import Ending, Lead, LedgerState
 from overlay.domain.rights import Token
 from overlay.domain.stage import (
+    EVENT_OF_REASON,
     Admitted,
     AlreadyStaged,
     Claim,
@@ -32,14 +34,6 @@ _EVENTS_HELD: Final = 1000
 # Endings that may not have reached the history yet; far more than uploads can be in flight at once.
 _ENDINGS_HELD: Final = 10_000
 
-_KIND_OF_REASON: Final = {
-    Reason.REPLACED: EventKind.REPLACED,
-    Reason.WITHDRAWN: EventKind.WITHDRAWN,
-    Reason.EXPIRED: EventKind.WITHDRAWN,
-    Reason.REFUSED: EventKind.REFUSED,
-    Reason.LIVE: EventKind.WITHDRAWN,
-}
-
 
 class _Shelf:
     """The staged files of one project in one stage."""
@@ -56,6 +50,9 @@ class MemoryLedger:
         """Start empty and not ready; `load` makes it ready."""
         self._now_us = now_us
         self._ready = False
+        self._led = False
+        self._server = secrets.token_hex(20)
+        self._reconciled = ("", 0)
         self._clear()
 
     def _clear(self) -> None:
@@ -64,6 +61,7 @@ class MemoryLedger:
         self._names_revision: dict[StageId, Revision] = {}
         self._entries: dict[UploadId, StagedFile] = {}
         self._ended: dict[UploadId, Gone] = {}
+        self._replaced: dict[UploadId, UploadId] = {}
         self._bytes = 0
         self._last_serial = 0
         self._events: deque[Event] = deque(maxlen=_EVENTS_HELD)
@@ -71,15 +69,37 @@ class MemoryLedger:
         self._epoch = secrets.token_hex(4)
         self._tokens: dict[str, Token] = {}
 
+    async def state(self) -> LedgerState:
+        """Read how the ledger is."""
+        server, at_us = self._reconciled
+        epoch = self._epoch if self._ready else ""
+        return LedgerState(epoch=epoch, server=self._server, reconciled_server=server, reconciled_at_us=at_us)
+
+    @asynccontextmanager
+    async def lead(self) -> AsyncIterator[Lead]:
+        """Be the one that mends the ledger."""
+        if self._led:
+            raise LedgerBusy
+        self._led = True
+        try:
+            yield self
+        finally:
+            self._led = False
+
     async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token]) -> None:
-        """Replace the whole content, then be ready."""
+        """Replace the whole content, then be ready; nothing suspends, so whoever leads is not disturbed."""
         self._ready = False
         self._clear()
         for file in files:
             self._put(file)
             self._last_serial = max(self._last_serial, file.serial)
         self._tokens = {token.sha256: token for token in tokens}
+        self._reconciled = (self._server, self._now_us())
         self._ready = True
+
+    async def reconciled(self, server: str, at_us: int) -> None:
+        """Remember a reconcile that went through."""
+        self._reconciled = (server, at_us)
 
     async def revisions(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[Revision, ...]:
         """Read the revision per stage."""
@@ -143,8 +163,10 @@ class MemoryLedger:
     async def stage(self, file: StagedFile, *, replace: bool) -> Staged:
         """Show the file; idempotent by upload id."""
         self._check_ready()
+        self._last_serial = max(self._last_serial, file.serial)
         if file.upload_id in self._entries or file.upload_id in self._ended:
-            return Staged(self._ended.get(file.upload_id))
+            # A repeat: it answers what the first call did.
+            return Staged(self._ended.get(self._replaced.get(file.upload_id, file.upload_id)))
         held = self._holder(file.stage, file.project, file.filename)
         if held is None:
             self._put(file)
@@ -157,6 +179,7 @@ class MemoryLedger:
             return Staged(self._end(file, Ending(Reason.REPLACED, held.staged_at_us, held.who)))
         self._drop(held)
         self._put(file)
+        self._replaced[file.upload_id] = held.upload_id
         ended = self._end(held, Ending(Reason.REPLACED, file.staged_at_us, file.who))
         self._tell(EventKind.STAGED, file, file.staged_at_us, file.who)
         return Staged(ended)
@@ -170,6 +193,8 @@ class MemoryLedger:
             if file is not None and file.project == project:
                 self._drop(file)
                 ended.append(self._end(file, gone))
+            elif file is None and self._is_repeat(project, upload, gone):
+                ended.append(self._ended[upload])
         return tuple(ended)
 
     async def events(self, after: int) -> EventFeed:
@@ -197,6 +222,14 @@ class MemoryLedger:
         """Forget a token."""
         self._check_ready()
         self._tokens = {sha256: token for sha256, token in self._tokens.items() if token.id != token_id}
+
+    def _is_repeat(self, project: NormalizedName, upload: UploadId, ending: Ending) -> bool:
+        held = self._ended.get(upload)
+        return (
+            held is not None
+            and held.file.project == project
+            and (held.reason, held.at_us, held.who) == (ending.reason, ending.at_us, ending.who)
+        )
 
     def _check_ready(self) -> None:
         if not self._ready:
@@ -228,6 +261,7 @@ class MemoryLedger:
             self._names[file.stage].remove(file.project)
             self._names_revision[file.stage] = _nonce()
         del self._entries[file.upload_id]
+        self._replaced.pop(file.upload_id, None)
         self._bytes -= file.size_bytes
 
     def _end(self, file: StagedFile, ending: Ending) -> Gone:
@@ -235,7 +269,7 @@ class MemoryLedger:
         self._ended[file.upload_id] = gone
         if len(self._ended) > _ENDINGS_HELD:
             del self._ended[next(iter(self._ended))]
-        self._tell(_KIND_OF_REASON[ending.reason], file, ending.at_us, ending.who)
+        self._tell(EVENT_OF_REASON[ending.reason], file, ending.at_us, ending.who)
         return gone
 
     def _tell(self, kind: EventKind, file: StagedFile, at_us: int, who: str) -> None:

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from overlay.caching.threads import in_thread
+from overlay.caching.threads import in_thread, uninterrupted
 
 
 async def test_a_cancelled_caller_waits_for_its_thread() -> None:
@@ -34,3 +34,24 @@ async def test_results_and_errors_come_back() -> None:
     assert await in_thread(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         await in_thread(divmod, 1, 0)
+
+
+async def test_what_tidies_up_is_finished_though_cancelled() -> None:
+    """A coroutine with several steps, too: the cancellation waits for the last one."""
+    steps: list[int] = []
+    gate = asyncio.Event()
+
+    async def tidy() -> None:
+        steps.append(1)
+        await gate.wait()
+        steps.append(2)
+
+    task = asyncio.create_task(uninterrupted(tidy()))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert steps == [1, 2]

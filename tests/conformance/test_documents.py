@@ -1,7 +1,7 @@
 """Every Documents replaces whole and lists what there is."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -10,31 +10,51 @@ import pytest
 from overlay.domain.errors import DocumentNotFound
 from overlay.domain.ports import Documents
 from overlay.storage.documents_directory import DirectoryDocuments
+from overlay.storage.documents_s3 import S3Documents
 from overlay.storage.files import empty_spool
+from overlay.storage.s3_client import open_bucket
 from tests.fakes.documents import MemoryDocuments
+from tests.s3_server import S3Server
 
-MakeDocuments = Callable[[Path], AbstractAsyncContextManager[Documents]]
+MakeDocuments = Callable[[Path, pytest.FixtureRequest], AbstractAsyncContextManager[Documents]]
 
 
 @asynccontextmanager
-async def in_directory(folder: Path) -> AsyncIterator[Documents]:
+async def in_directory(folder: Path, request: pytest.FixtureRequest) -> AsyncIterator[Documents]:  # noqa: ARG001
     yield DirectoryDocuments(folder, empty_spool(folder))
 
 
 @asynccontextmanager
-async def in_memory(folder: Path) -> AsyncIterator[Documents]:  # noqa: ARG001
+async def in_memory(folder: Path, request: pytest.FixtureRequest) -> AsyncIterator[Documents]:  # noqa: ARG001
     yield MemoryDocuments()
 
 
-@pytest.fixture(params=[in_directory, in_memory])
+@asynccontextmanager
+async def in_s3(folder: Path, request: pytest.FixtureRequest) -> AsyncIterator[Documents]:
+    server: S3Server = request.getfixturevalue("s3_server")
+    async with open_bucket(server.settings(folder.name), server.session) as bucket:
+        yield S3Documents(bucket)
+
+
+@pytest.fixture(params=[in_directory, in_memory, in_s3])
 async def documents(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Documents]:
     make: MakeDocuments = request.param
-    async with make(tmp_path) as made:
+    async with make(tmp_path, request) as made:
         yield made
 
 
 async def listed(documents: Documents, prefix: str) -> set[str]:
     return {key async for key in documents.keys(prefix)}
+
+
+async def put_all(documents: Documents, bodies: Mapping[str, bytes]) -> None:
+    left = iter(bodies.items())
+
+    async def some() -> None:
+        for key, body in left:
+            await documents.put(key, body)
+
+    await asyncio.gather(*(some() for _ in range(16)))
 
 
 async def test_a_document_is_read_as_it_was_put(documents: Documents) -> None:
@@ -68,11 +88,34 @@ async def test_a_prefix_lists_what_lies_below_it_and_nothing_else(documents: Doc
 
 
 async def test_a_scan_reads_every_document_below(documents: Documents) -> None:
-    """More than one batch, each with its own bytes."""
-    expected = {f"records/p{number % 7}/{number:04}.json": str(number).encode() for number in range(1200)}
-    for key, body in expected.items():
-        await documents.put(key, body)
+    """More than one batch, or page of a listing, each with its own bytes."""
+    expected = {f"records/p{number % 7}/{number:04}.json": str(number).encode() for number in range(1010)}
+    await put_all(documents, expected)
+    await documents.put("history/p0/0000.json", b"not below")
     assert {key: body async for key, body in documents.scan("records/")} == expected
+    assert await listed(documents, "records/") == set(expected)
+
+
+async def test_a_scan_passes_over_what_vanishes(documents: Documents) -> None:
+    """A document that is deleted while the scan runs is read whole or left out."""
+    expected = {f"records/demo/{number:03}.json": b"whole" for number in range(100)}
+    await put_all(documents, expected)
+    seen: dict[str, bytes] = {}
+    async for key, body in documents.scan("records/"):
+        if not seen:
+            await asyncio.gather(*(documents.delete(key) for key in expected))
+        seen[key] = body
+    assert seen.items() <= expected.items()
+    assert await listed(documents, "records/") == set()
+
+
+async def test_a_scan_may_be_left_early(documents: Documents) -> None:
+    """What it was reading ahead is waited for and dropped (a leak would be an error of the test run)."""
+    await put_all(documents, {f"records/demo/{number:03}.json": b"x" for number in range(50)})
+    async for _ in documents.scan("records/"):
+        break
+    await documents.put("records/demo/000.json", b"y")
+    assert await documents.get("records/demo/000.json") == b"y"
 
 
 async def test_deleting_twice_is_fine(documents: Documents) -> None:

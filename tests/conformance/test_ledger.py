@@ -1,34 +1,31 @@
 """Every StageLedger shows what was staged, in the order of serials, at one revision per state."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
-from overlay.domain.errors import FileExists, LedgerUnavailable
+from overlay.domain.errors import FileExists, LedgerBusy, LedgerUnavailable
 from overlay.domain.names import MAIN, NOTHING_STAGED, NormalizedName, Serial, StageId
 from overlay.domain.ports import Ending, StageLedger
 from overlay.domain.stage import Admitted, AlreadyStaged, EventKind, Gone, Reason, StagedFile
-from overlay.storage.ledger_memory import MemoryLedger
+from tests.ledgers import LEDGERS, NOW_US, MakeLedger
 from tests.staged import DEMO, claim_for, staged_file, token, upload_of
 
-NOW_US = 1_700_000_000_000_000
 OTHER_STAGE = StageId("flag-day")
 WITHDRAWN = Ending(Reason.WITHDRAWN, NOW_US + 5, "bob")
 
 
-def in_process() -> StageLedger:
-    return MemoryLedger(lambda: NOW_US)
-
-
-LEDGERS = [in_process]
-
-
 @pytest.fixture(params=LEDGERS)
-async def ledger(request: pytest.FixtureRequest) -> StageLedger:
-    make: Callable[[], StageLedger] = request.param
-    made = make()
-    await made.load((), ())
-    return made
+async def fresh(request: pytest.FixtureRequest) -> AsyncIterator[StageLedger]:
+    make: MakeLedger = request.param
+    async with make(request) as made:
+        yield made
+
+
+@pytest.fixture
+async def ledger(fresh: StageLedger) -> StageLedger:
+    await fresh.load((), ())
+    return fresh
 
 
 async def files(ledger: StageLedger, stage: StageId = MAIN) -> tuple[StagedFile, ...]:
@@ -36,10 +33,9 @@ async def files(ledger: StageLedger, stage: StageId = MAIN) -> tuple[StagedFile,
     return snapshot.files
 
 
-@pytest.mark.parametrize("make", LEDGERS)
-async def test_a_ledger_that_is_not_loaded_answers_nothing(make: Callable[[], StageLedger]) -> None:
+async def test_a_ledger_that_is_not_loaded_answers_nothing(fresh: StageLedger) -> None:
     """Promise 2: what is staged is unknown, so every question and every change is refused."""
-    ledger = make()
+    ledger = fresh
     file = staged_file()
     for ask in (
         lambda: ledger.revisions(DEMO, (MAIN,)),
@@ -239,6 +235,130 @@ async def test_loading_replaces_everything(ledger: StageLedger) -> None:
     assert [one.label for one in await ledger.tokens()] == ["new"]
 
 
+async def test_a_load_may_be_large(ledger: StageLedger) -> None:
+    """More files, projects and tokens than go out at once arrive whole; what was there before is gone."""
+    await ledger.stage(staged_file(1, filename="demo-9.tar.gz"), replace=True)
+    files = [
+        staged_file(number, project=f"p{number % 7}", filename=f"p{number % 7}-{number}.tar.gz")
+        for number in range(10, 1010)
+    ]
+    tokens = [token(label=str(number)) for number in range(450)]
+    await ledger.load(files, tokens)
+    assert set((await ledger.index()).files) == set(files)
+    assert len(await ledger.tokens()) == 450
+    assert await ledger.staged_bytes() == sum(file.size_bytes for file in files)
+    (snapshot,) = await ledger.snapshot(NormalizedName("p3"), (MAIN,))
+    assert list(snapshot.files) == sorted(
+        (file for file in files if file.project == "p3"), key=lambda file: file.filename
+    )
+    assert await ledger.revisions(DEMO, (MAIN,)) == (NOTHING_STAGED,)
+
+
+async def test_a_load_is_a_new_life(ledger: StageLedger) -> None:
+    """The epoch says so, and the state says that nothing is left to reconcile."""
+    before = await ledger.state()
+    await ledger.load((), ())
+    after = await ledger.state()
+    assert "" not in {before.epoch, after.epoch}
+    assert before.epoch != after.epoch
+    assert (await ledger.events(0)).epoch == after.epoch
+    assert (after.reconciled_server, after.reconciled_at_us) == (after.server, NOW_US)
+
+
+async def test_the_state_can_be_read_before_the_ledger_is_loaded(fresh: StageLedger) -> None:
+    """Whoever looks after the ledger sees that it needs a rebuild."""
+    state = await fresh.state()
+    assert (state.epoch, state.reconciled_server) == ("", "")
+    assert state.server
+
+
+async def test_one_leads_at_a_time(ledger: StageLedger) -> None:
+    """The second is told so at once; after the end of the first, the lead is free."""
+    async with ledger.lead():
+        with pytest.raises(LedgerBusy):
+            async with ledger.lead():
+                pass
+    async with ledger.lead() as lead:
+        await lead.load((staged_file(),), ())
+    assert await files(ledger) == (staged_file(),)
+
+
+async def test_a_failed_lead_is_free_again(ledger: StageLedger) -> None:
+    """A rebuild that could not read a document blocks nobody."""
+    with pytest.raises(ZeroDivisionError):
+        async with ledger.lead():
+            raise ZeroDivisionError
+    async with ledger.lead() as lead:
+        await lead.load((), ())
+
+
+async def test_a_reconcile_is_remembered(ledger: StageLedger) -> None:
+    """So that one worker's reconcile is enough for all."""
+    async with ledger.lead() as lead:
+        await lead.reconciled("another-server", NOW_US + 7)
+    state = await ledger.state()
+    assert (state.reconciled_server, state.reconciled_at_us) == ("another-server", NOW_US + 7)
+
+
+async def test_serials_lie_above_everything_staged(ledger: StageLedger) -> None:
+    """Also above what a reconcile staged: a host whose clock runs ahead had given it."""
+    await ledger.stage(staged_file(1, serial=NOW_US * 2), replace=True)
+    admitted = await ledger.admit(claim_for(staged_file(2, content="other")))
+    assert isinstance(admitted, Admitted)
+    assert admitted.serial > NOW_US * 2
+
+
+async def test_a_repeated_replacement_answers_the_same(ledger: StageLedger) -> None:
+    """The first answer may be lost, and the history of what was replaced is owed all the same."""
+    await ledger.stage(staged_file(1), replace=True)
+    new = staged_file(2, content="other")
+    first = await ledger.stage(new, replace=True)
+    assert first.ended is not None
+    assert await ledger.stage(new, replace=True) == first
+    assert [event.number for event in (await ledger.events(0)).events] == [1, 2, 3]
+
+
+async def test_a_repeated_withdrawal_answers_the_same(ledger: StageLedger) -> None:
+    """Whoever repeats the very same ending learns what ended; another one ends nothing."""
+    file = staged_file()
+    await ledger.stage(file, replace=True)
+    first = await ledger.forget(DEMO, [file.upload_id], WITHDRAWN)
+    assert await ledger.forget(DEMO, [file.upload_id], WITHDRAWN) == first
+    assert await ledger.forget(DEMO, [file.upload_id], Ending(Reason.WITHDRAWN, NOW_US + 6, "bob")) == ()
+    assert await ledger.forget(NormalizedName("other"), [file.upload_id], WITHDRAWN) == ()
+    assert len((await ledger.events(0)).events) == 2
+
+
+async def test_forgetting_reaches_several_stages(ledger: StageLedger) -> None:
+    """Uploads are named without their stages; each ends in its own."""
+    one, two = staged_file(1), staged_file(2, stage=OTHER_STAGE)
+    await ledger.stage(one, replace=True)
+    await ledger.stage(two, replace=True)
+    ended = await ledger.forget(DEMO, [two.upload_id, one.upload_id], WITHDRAWN)
+    assert [gone.file for gone in ended] == [two, one]
+    assert await ledger.revisions(DEMO, (MAIN, OTHER_STAGE)) == (NOTHING_STAGED, NOTHING_STAGED)
+    assert (await ledger.names((MAIN, OTHER_STAGE)))[1] == ()
+    assert await ledger.staged_bytes() == 0
+
+
+async def test_what_is_stored_comes_back_to_the_letter(ledger: StageLedger) -> None:
+    """Names, labels and numbers of any kind pass through whatever the ledger is made of."""
+    odd = 'li\ne "quoted" \\ %s \x00 ü 漢 {tag} \u2028'
+    file = staged_file(1, filename=f"demo-{odd}.whl", who=odd, serial=2**53 - 2)
+    await ledger.stage(file, replace=True)
+    assert await files(ledger) == (file,)
+    ended = (
+        await ledger.stage(staged_file(2, filename=file.filename, content="x", serial=2**53 - 1), replace=True)
+    ).ended
+    assert ended is not None
+    assert ended.file == file
+    ending = Ending(Reason.WITHDRAWN, NOW_US, odd)
+    assert (await ledger.forget(DEMO, [upload_of(2)], ending))[0].who == odd
+    assert (await ledger.events(0)).events[0].filename == file.filename
+    await ledger.put_token(token(label=odd))
+    assert [one.label for one in await ledger.tokens()] == [odd]
+
+
 async def test_events_tell_each_change_once(ledger: StageLedger) -> None:
     """In order, and from any number on."""
     await ledger.stage(staged_file(1), replace=True)
@@ -265,6 +385,8 @@ async def test_tokens_come_and_go(ledger: StageLedger) -> None:
     one = token(label="one")
     await ledger.put_token(one)
     assert await ledger.token(one.sha256) == one
+    await ledger.put_token(one)
+    assert await ledger.tokens() == (one,)
     assert await ledger.token("0" * 64) is None
     await ledger.drop_token(one.id)
     await ledger.drop_token(one.id)

@@ -1,0 +1,225 @@
+"""The ledger in Redis (or Valkey), for any number of workers on any number of hosts.
+
+Each change is one script, each read one round trip that also carries the `ready` key: missing, the ledger was lost and
+what it holds means nothing until a worker has rebuilt it (`overlay.services.upkeep`). Revisions, which every page
+needs, are read together for all requests of one turn of the loop. Nothing is remembered here between two calls.
+
+    redis_url ► redis_connections ► redis_link (runs redis_scripts) ► this, and redis_lead (runs redis_lead_scripts)
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, cast
+
+import msgspec
+
+from overlay.caching.threads import in_thread
+from overlay.domain.errors import FileExists, LedgerUnavailable
+from overlay.domain.names import NOTHING_STAGED, NormalizedName, Revision, Serial, StageId, UploadId
+from overlay.domain.ports import Ending, Lead, LedgerState
+from overlay.domain.rights import Token
+from overlay.domain.stage import (
+    Admitted,
+    AlreadyStaged,
+    Claim,
+    EventFeed,
+    Gone,
+    Staged,
+    StagedFile,
+    StageIndex,
+    StageSnapshot,
+)
+from overlay.storage import redis_layout as layout
+from overlay.storage import redis_scripts as scripts
+from overlay.storage.redis_coalesced import CoalescedReads
+from overlay.storage.redis_connections import RedisConnections
+from overlay.storage.redis_layout import Keys
+from overlay.storage.redis_lead import leading, read_state
+from overlay.storage.redis_link import LONG_PATIENCE_S, RedisLink
+from overlay.storage.redis_url import RedisTarget
+
+_DECODED_INLINE: Final = 100  # a file takes some microseconds; more of them go to a thread
+
+
+class RedisLedger:
+    """StageLedger over Redis; `now_us` is the clock in microseconds since the epoch."""
+
+    def __init__(self, link: RedisLink, keys: Keys, now_us: Callable[[], int]) -> None:
+        self._link = link
+        self._keys = keys
+        self._now_us = now_us
+        self._reads = CoalescedReads(link.values)
+
+    async def check_server(self) -> None:
+        """Refuse a server that may lose what it was told or is too old. Raises InvalidConfig, LedgerUnavailable."""
+        await self._link.check()
+
+    async def state(self) -> LedgerState:
+        """Read how the ledger is."""
+        return await read_state(self._link, self._keys)
+
+    def lead(self) -> AbstractAsyncContextManager[Lead]:
+        """Be the one that mends the ledger."""
+        return leading(self._link, self._keys, self._now_us())
+
+    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token]) -> None:
+        """Take the lead and replace the whole content."""
+        async with self.lead() as lead:
+            await lead.load(files, tokens)
+
+    async def revisions(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[Revision, ...]:
+        """Read the revision per stage, in one round trip with everybody else who asks now."""
+        keys = [self._keys.revision(stage, project) for stage in stages]
+        values = await self._reads.get((self._keys.ready, *keys))
+        if values[self._keys.ready] is None:
+            raise LedgerUnavailable("What is staged is not loaded yet; try again in a moment.")
+        return tuple(_revision(values[key]) for key in keys)
+
+    async def snapshot(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[StageSnapshot, ...]:
+        """Read files and revisions of one moment."""
+        keys = [self._keys.ready, self._keys.key("files")]
+        for stage in stages:
+            keys += (self._keys.files(stage, project), self._keys.revision(stage, project))
+        answer = (await self._link.run(scripts.SNAPSHOT, keys))[1:]
+        snapshots = []
+        for stage, revision, values in zip(stages, answer[0::2], answer[1::2], strict=True):
+            files = await _decoded(cast("list[bytes]", values))
+            ordered = tuple(sorted(files, key=lambda file: file.filename))
+            snapshots.append(StageSnapshot(project, stage, _revision(cast("bytes | None", revision)), ordered))
+        return tuple(snapshots)
+
+    async def entry(self, project: NormalizedName, upload: UploadId) -> StagedFile | Gone | None:
+        """Look one upload up."""
+        keys = self._keys.ready, self._keys.key("files"), self._keys.key("ended")
+        _, file, gone = cast("list[bytes | None]", await self._link.run(scripts.FIELD, keys, (upload,)))
+        entry = _entry(file, gone)
+        return entry if entry is not None and _file(entry).project == project else None
+
+    async def index(self) -> StageIndex:
+        """Read everything that is staged."""
+        keys = self._keys.ready, self._keys.key("files")
+        _, values = await self._link.run(scripts.VALUES, keys, patience_s=LONG_PATIENCE_S)
+        files = await _decoded(cast("list[bytes]", values))
+        return StageIndex(tuple(sorted(files, key=lambda file: (file.project, file.version, file.filename))))
+
+    async def names(self, stages: Sequence[StageId]) -> tuple[Revision, tuple[NormalizedName, ...]]:
+        """Read the projects with staged files, and a revision of that set."""
+        keys = [self._keys.ready]
+        for stage in stages:
+            keys += self._keys.names(stage)
+        answer = (await self._link.run(scripts.NAMES, keys))[1:]
+        names = {name.decode() for found in answer[0::2] for name in cast("list[bytes]", found)}
+        revision = ".".join(_revision(cast("bytes | None", value)) for value in answer[1::2])
+        return Revision(revision), tuple(map(NormalizedName, sorted(names)))
+
+    async def staged_bytes(self) -> int:
+        """Sum the sizes of everything that is staged."""
+        ready, size_bytes = await self._link.values((self._keys.ready, self._keys.key("bytes")))
+        if ready is None:
+            raise LedgerUnavailable("What is staged is not loaded yet; try again in a moment.")
+        return int(size_bytes or 0)
+
+    async def admit(self, claim: Claim) -> Admitted | AlreadyStaged:
+        """Decide whether an upload may go on."""
+        keys = (*self._changed(), self._keys.files(claim.stage, claim.project))
+        arguments = layout.quoted(claim.filename), claim.sha256, int(claim.replace), self._now_us()
+        outcome, value = cast("list[bytes]", await self._link.run(scripts.ADMIT, keys, arguments))
+        if outcome == b"already":
+            return AlreadyStaged(layout.read_file(value))
+        if outcome == b"exists":
+            raise FileExists(claim.filename, held_sha256=value.decode(), where="staged here")
+        return Admitted(Serial(int(value)))
+
+    async def stage(self, file: StagedFile, *, replace: bool) -> Staged:
+        """Show the file; idempotent by upload id."""
+        shelf = self._keys.shelf(file.stage, file.project)
+        keys = (*self._changed(), self._keys.key("bytes"), *self._keys.endings, *shelf)
+        arguments = layout.header(file), layout.body(file), int(replace), layout.nonce(), layout.nonce()
+        outcome, value = cast("list[bytes | None]", await self._link.run(scripts.STAGE, keys, arguments))
+        if outcome == b"exists":
+            raise FileExists(file.filename, held_sha256=(value or b"").decode(), where="staged here")
+        return Staged(None if value is None else layout.read(value, Gone))
+
+    async def forget(self, project: NormalizedName, uploads: Sequence[UploadId], gone: Ending) -> tuple[Gone, ...]:
+        """End these uploads. They are looked up first: their stages, which never change, name the keys to declare."""
+        known = [file for file in await self._lookup(uploads) if file.project == project]
+        keys = [*self._changed(), self._keys.key("bytes"), *self._keys.endings]
+        arguments: list[str | bytes] = [*layout.ended_by(gone)]
+        for file in known:
+            keys += self._keys.shelf(file.stage, project)
+            arguments += (file.upload_id, layout.nonce(), layout.nonce())
+        answer = await self._link.run(scripts.FORGET, keys, arguments)
+        return tuple(layout.read(value, Gone) for value in cast("list[bytes]", answer[1:]))
+
+    async def events(self, after: int) -> EventFeed:
+        """Read the recent events."""
+        keys = self._keys.ready, self._keys.key("events"), self._keys.key("events-made")
+        _, epoch, oldest, first, values = await self._link.run(scripts.EVENTS, keys, (after,))
+        events = layout.read_events(cast("int", first), cast("list[bytes]", values))
+        return EventFeed(cast("bytes", epoch).decode(), cast("int", oldest), events)
+
+    async def token(self, sha256: str) -> Token | None:
+        """Find a token by the hash of its text."""
+        keys = self._keys.ready, self._keys.key("tokens")
+        _, value = cast("list[bytes | None]", await self._link.run(scripts.FIELD, keys, (sha256,)))
+        return None if value is None else layout.read(value, Token)
+
+    async def tokens(self) -> tuple[Token, ...]:
+        """List all tokens."""
+        keys = self._keys.ready, self._keys.key("tokens")
+        _, values = await self._link.run(scripts.VALUES, keys)
+        tokens = [layout.read(value, Token) for value in cast("list[bytes]", values)]
+        return tuple(sorted(tokens, key=lambda token: (token.created_at_s, token.id)))
+
+    async def put_token(self, token: Token) -> None:
+        """Add or replace a token."""
+        keys = self._keys.ready, self._keys.key("tokens"), self._keys.key("token-ids")
+        await self._link.run(scripts.PUT_TOKEN, keys, (token.sha256, token.id, msgspec.json.encode(token)))
+
+    async def drop_token(self, token_id: str) -> None:
+        """Forget a token."""
+        names = "ready", "tokens", "token-ids", "last-serial"
+        await self._link.run(scripts.DROP_TOKEN, [self._keys.key(name) for name in names], (token_id,))
+
+    async def _lookup(self, uploads: Sequence[UploadId]) -> list[StagedFile]:
+        if not uploads:
+            return []
+        keys = self._keys.ready, self._keys.key("files"), self._keys.key("ended")
+        _, files, endings = await self._link.run(scripts.LOOKUP, keys, uploads)
+        pairs = zip(cast("list[bytes | None]", files), cast("list[bytes | None]", endings), strict=True)
+        return [_file(entry) for pair in pairs if (entry := _entry(*pair)) is not None]
+
+    def _changed(self) -> tuple[str, str, str]:
+        return self._keys.ready, self._keys.key("last-serial"), self._keys.key("files")
+
+
+@asynccontextmanager
+async def redis_ledger(
+    target: RedisTarget, *, prefix: str, wait_replicas: int, now_us: Callable[[], int]
+) -> AsyncIterator[RedisLedger]:
+    """Open a ledger; nothing is asked of Redis before the first call. Raises InvalidConfig for a bad prefix."""
+    link = RedisLink(RedisConnections(target), wait_replicas=wait_replicas)
+    try:
+        yield RedisLedger(link, Keys(prefix), now_us)
+    finally:
+        await link.close()
+
+
+def _revision(value: bytes | None) -> Revision:
+    return NOTHING_STAGED if value is None else Revision(value.decode())
+
+
+def _entry(file: bytes | None, gone: bytes | None) -> StagedFile | Gone | None:
+    if file is not None:
+        return layout.read_file(file)
+    return None if gone is None else layout.read(gone, Gone)
+
+
+def _file(entry: StagedFile | Gone) -> StagedFile:
+    return entry.file if isinstance(entry, Gone) else entry
+
+
+async def _decoded(values: Sequence[bytes]) -> list[StagedFile]:
+    if len(values) <= _DECODED_INLINE:
+        return [layout.read_file(value) for value in values]
+    return await in_thread(lambda: [layout.read_file(value) for value in values])

@@ -1,0 +1,111 @@
+"""The scripts of the lead: who rebuilds or reconciles, and the steps of a rebuild.
+
+The lead is a lease whose value is the holder's random token, beside a count of the steps done under it. A step is done
+only by the holder, only once, and only after all before it; so also when a replica that lacks some of them takes over.
+"""
+
+from typing import Final
+
+from overlay.storage.redis_scripts import FILES, script
+
+# KEYS: lease. ARGV: token, milliseconds.
+TAKE_LEAD: Final = script(
+    """
+    if redis.call('GET', KEYS[1]) == ARGV[1] or redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
+        redis.call('PEXPIRE', KEYS[1], ARGV[2])
+        return {'ok'}
+    end
+    return {'lost'}
+    """,
+    changes=False,
+)
+
+# KEYS: lease. ARGV: token, milliseconds.
+RENEW_LEAD: Final = script(
+    """
+    if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'lost'} end
+    redis.call('PEXPIRE', KEYS[1], ARGV[2])
+    return {'ok'}
+    """,
+    changes=False,
+)
+
+# KEYS: lease. ARGV: token.
+LEAVE_LEAD: Final = script(
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return {'ok'}", changes=False
+)
+
+# KEYS: lease, a key. ARGV: token, the key's new value.
+LEADERS_NOTE: Final = script(
+    """
+    if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'lost'} end
+    redis.call('SET', KEYS[2], ARGV[2])
+    return {'ok'}
+    """,
+    changes=True,
+)
+
+# KEYS: ready, lease, steps. ARGV: token.
+BEGIN_LOAD: Final = script(
+    """
+    if redis.call('GET', KEYS[2]) ~= ARGV[1] then return {'lost'} end
+    redis.call('DEL', KEYS[1])
+    redis.call('SET', KEYS[3], '0')
+    return {'ok'}
+    """,
+    changes=False,
+)
+
+_STEP: Final = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'lost'} end
+local done = tonumber(redis.call('GET', KEYS[2]) or '-1')
+if done == tonumber(ARGV[2]) then return {'ok'} end
+if done ~= ARGV[2] - 1 then return {'lost'} end
+redis.call('SET', KEYS[2], ARGV[2])
+"""
+
+# KEYS: lease, steps, then what is to go. ARGV: token, number of the step.
+CLEAR_STEP: Final = script(
+    _STEP, "for at = 3, #KEYS do redis.call('UNLINK', KEYS[at]) end return {'ok'}", changes=False
+)
+
+# KEYS: lease, steps, files, bytes, then per file its shelf's four. ARGV: token, number of the step, then per file: its
+# value, a revision, a revision of the names.
+FILES_STEP: Final = script(
+    FILES,
+    _STEP,
+    """
+    for number = 0, (#KEYS - 4) / 4 - 1 do
+        local value = ARGV[3 + 3 * number]
+        put(open(value), value, KEYS[3], KEYS[4], 5 + 4 * number, ARGV[4 + 3 * number], ARGV[5 + 3 * number])
+    end
+    return {'ok'}
+    """,
+    changes=False,
+)
+
+# KEYS: lease, steps, tokens, token ids. ARGV: token, number of the step, then per token: sha256, id, the token.
+TOKENS_STEP: Final = script(
+    _STEP,
+    """
+    for at = 3, #ARGV, 3 do
+        redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 2])
+        redis.call('HSET', KEYS[4], ARGV[at + 1], ARGV[at])
+    end
+    return {'ok'}
+    """,
+    changes=False,
+)
+
+# KEYS: lease, steps, ready, last serial, reconciled. ARGV: token, number of the step, epoch, greatest serial, note.
+FINISH_STEP: Final = script(
+    _STEP,
+    """
+    local last = math.max(tonumber(redis.call('GET', KEYS[4]) or '0'), tonumber(ARGV[4]))
+    redis.call('SET', KEYS[4], string.format('%.0f', last))
+    redis.call('SET', KEYS[5], ARGV[5])
+    redis.call('SET', KEYS[3], ARGV[3])
+    return {'ok'}
+    """,
+    changes=True,
+)

