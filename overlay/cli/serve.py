@@ -98,7 +98,7 @@ async def _serve(config: Config, files: Sequence[Path]) -> int:
         running = await stack.enter_async_context(wired(config, ephemeral=bool(files)))
         lifecycle = Lifecycle()
         app = application(running.services, running.web, lifecycle, now_s=running.now_s)
-        served = runner(app, shutdown_timeout_s=_DRAIN_S)
+        served = runner(app, shutdown_timeout_s=_DRAIN_S, access_log=sys.stderr)
         await served.setup()
         stack.push_async_callback(served.cleanup)
         for path in files:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import warm
+from tests.bench import cold, transfers, warm
 from tests.bench.processes import LOAD_CORE
 from tests.bench.rows import Row, lines
 from tests.bench.warm import Plan
@@ -19,6 +19,12 @@ from tests.bench.warm import Plan
 MEASURES: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "warm": warm.warm,
     "merged": warm.merged,
+    "cold": cold.cold,
+    "fresh": cold.fresh,
+    "list": cold.listed,
+    "downloads": transfers.downloads,
+    "uploads": transfers.uploads,
+    "small-uploads": transfers.small_uploads,
 }
 
 

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +20,10 @@ _ROOT = Path(__file__).resolve().parents[2]
 _CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = _CORES[0], _CORES[-1]
 _STOP_S = 10.0
+_START_S = 10.0
 # What `overlay serve` does, with the access log off.
 _QUIET = (
-    "import logging, sys; logging.getLogger('aiohttp.access').setLevel(logging.WARNING); "
+    "import sys; from overlay.web.access_log import AccessLog; AccessLog.enabled = False; "
     "from overlay.cli.main import main; sys.exit(main(sys.argv[1:]))"
 )
 _numbers = itertools.count()
@@ -112,6 +115,12 @@ def bare(folder: Path, served: Sequence[Served], *, core: int = SERVER_CORE) -> 
         yield server
 
 
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
 def has_nginx() -> bool:
     return shutil.which("nginx") is not None
 
@@ -129,7 +138,7 @@ def nginx(folder: Path, served: Sequence[Served], port: int) -> Iterator[Server]
         kind = page.headers.get("Content-Type", "application/octet-stream")
         locations.append(f"location = {page.path} {{ alias {file}; default_type '{kind}'; types {{ }} {headers} }}")
     configuration = f"""
-        daemon off; worker_processes 1; pid {own}/pid; error_log {own}/error.log; events {{ worker_connections 256; }}
+        {"user root;" if os.geteuid() == 0 else ""} daemon off; worker_processes 1; pid {own}/pid; error_log {own}/error.log; events {{ worker_connections 256; }}
         http {{ access_log off; sendfile on; tcp_nopush on; client_body_temp_path {own}/b; proxy_temp_path {own}/p;
         fastcgi_temp_path {own}/f; uwsgi_temp_path {own}/u; scgi_temp_path {own}/s;
         server {{ listen 127.0.0.1:{port}; {" ".join(locations)} }} }}"""
@@ -138,9 +147,22 @@ def nginx(folder: Path, served: Sequence[Served], port: int) -> Iterator[Server]
     with on_core(SERVER_CORE):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
+        _wait_for(port)
         yield Server(process, port)
     finally:
         _stopped(process)
+
+
+def _wait_for(port: int) -> None:
+    until = time.monotonic() + _START_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < until, "nginx did not start"
+            time.sleep(0.05)
+        else:
+            return
 
 
 @contextlib.contextmanager

@@ -85,7 +85,7 @@ def _beside(
         logged.append(rate(ours, path, headers, plan.seconds))
         silent.append(rate(quiet, path, headers, plan.seconds))
         least.append(rate(counterpart, copy.path, headers, plan.seconds))
-    note = f"{median(logged):,.0f} of {median(least):,.0f} per CPU second; without access log {ratio(silent, least):.2f} x"
+    note = f"{median(logged):,.0f} of {median(least):,.0f} a CPU second; without access log {ratio(silent, least):.2f}"
     yield Row(f"{name} vs bare aiohttp", ratio(logged, least), "x", aim, floor, note=note)
 
 
