@@ -14,6 +14,7 @@ from typing import Final, Self
 
 import aiohttp
 
+from tests.builders import Built
 from tests.running import ADMIN
 
 LISTENS: Final = re.compile(r"overlay listens on (\S+)/ in front of ")
@@ -125,6 +126,19 @@ class Served:
             for path in (self.store / folder).rglob("*")
             if not path.is_dir()
         }
+
+
+def form_bytes(built: Built) -> tuple[bytes, str]:
+    """Form the body of an upload and its Content-Type."""
+    name, version = built.filename.split("-")[:2]
+    fields = {":action": "file_upload", "name": name, "version": version, "sha256_digest": built.sha256}
+    parts = [
+        f'--frontier\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()
+        for key, value in fields.items()
+    ]
+    disposition = f'form-data; name="content"; filename="{built.filename}"'
+    parts += [f"--frontier\r\nContent-Disposition: {disposition}\r\n\r\n".encode(), built.body]
+    return b"".join([*parts, b"\r\n--frontier--\r\n"]), "multipart/form-data; boundary=frontier"
 
 
 @contextlib.asynccontextmanager

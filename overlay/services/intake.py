@@ -136,24 +136,27 @@ async def receive_file(part: FilePart, writer: BlobWriter, path: Path, *, md5: b
     digests = _Digests(md5=md5)
     size = 0
     pending: asyncio.Future[object] | None = None
-    buffer = bytearray()
+    pieces: list[bytes] = []
+    held_bytes = 0
     try:
         async for chunk in part.chunks:
             size += len(chunk)
             if size > limit_bytes:
                 raise TooLarge(f"The file {part.filename[:255]!r}", limit_bytes)
-            buffer += chunk
-            if len(buffer) >= CHUNK_BYTES:
+            pieces.append(chunk)
+            held_bytes += len(chunk)
+            if held_bytes >= CHUNK_BYTES:
                 if pending is not None:
                     await pending
-                pending = _consume(bytes(buffer), digests, writer)
-                buffer.clear()
+                pending = _consume(b"".join(pieces), digests, writer)  # one piece is not copied
+                pieces.clear()
+                held_bytes = 0
     finally:
         if pending is not None:
             await asyncio.wait({pending})
     if pending is not None:
         pending.result()
-    await _consume(bytes(buffer), digests, writer)
+    await _consume(b"".join(pieces), digests, writer)
     if size == 0:
         raise BadUpload(f"The file {part.filename[:255]!r} is empty.")
     return Content(

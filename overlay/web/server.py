@@ -73,6 +73,7 @@ def runner(app: web.Application, *, shutdown_timeout_s: float, access_log: TextI
         access_log=None if access_log is None else Lines(access_log),
         max_field_size=FIELD_BYTES,
         max_line_size=LINE_BYTES,
+        auto_decompress=False,  # bodies are taken as they come: a bomb is refused, not unpacked
         lingering_time=_LINGERING_S,
         read_bufsize=_READ_BYTES,
         shutdown_timeout=shutdown_timeout_s,

@@ -18,7 +18,7 @@ from overlay.web.context import SERVICES, SETTINGS, WebSettings
 from overlay.web.ready import Ready, head_of
 
 _VARY: Final = "Accept, Accept-Encoding"
-_CHUNK_BYTES: Final = 256 * 1024
+_CHUNK_BYTES: Final = 1024 * 1024
 _HEADS: Final = 8192  # 300 bytes each
 _CONTENT_TYPES: Final = {
     Format.JSON: Format.JSON.value,  # no charset: devpi compares the type exactly

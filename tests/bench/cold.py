@@ -20,7 +20,7 @@ _NAMES = 900_000
 def cold(plan: Plan) -> Iterator[Row]:
     """A project's first page: what the overlay adds to upstream's own time."""
     with ExitStack() as stack:
-        upstream = stack.enter_context(bare(plan.folder, upstream_pages("small", "large"), core=LOAD_CORE))
+        upstream = stack.enter_context(bare(plan.folder, upstream_pages("small", "large"), cores=LOAD_CORE))
         ours = stack.enter_context(overlay(plan.folder / "store", upstream.url))
         direct, through = stack.enter_context(Client(upstream)), stack.enter_context(Client(ours))
         for kind, aim, floor in (("small", 2, 5), ("large", 40, 80)):
@@ -36,7 +36,7 @@ def cold(plan: Plan) -> Iterator[Row]:
 def fresh(plan: Plan) -> Iterator[Row]:
     """The first large page after an upload: what its reader waits."""
     with ExitStack() as stack:
-        upstream = stack.enter_context(bare(plan.folder, upstream_pages("large"), core=LOAD_CORE))
+        upstream = stack.enter_context(bare(plan.folder, upstream_pages("large"), cores=LOAD_CORE))
         ours = stack.enter_context(overlay(plan.folder / "store", upstream.url))
         client = stack.enter_context(Client(ours))
         took_ms = []
@@ -52,7 +52,7 @@ def listed(plan: Plan) -> Iterator[Row]:
     body = packed(project_list(_NAMES))
     headers = {"Content-Type": Format.JSON.value, "Content-Encoding": "gzip", "ETag": '"list"'}
     with ExitStack() as stack:
-        upstream = stack.enter_context(bare(plan.folder, [Served("/simple/", headers, body)], core=LOAD_CORE))
+        upstream = stack.enter_context(bare(plan.folder, [Served("/simple/", headers, body)], cores=LOAD_CORE))
         ours = stack.enter_context(overlay(plan.folder / "store", upstream.url))
         client = stack.enter_context(Client(ours))
         client.get("/-/health", {})

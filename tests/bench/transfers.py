@@ -6,7 +6,7 @@ from statistics import median
 
 from tests.bench.load import Client
 from tests.bench.pages import big_wheel, seed
-from tests.bench.processes import LOAD_CORE, Served, bare, free_port, has_nginx, nginx, overlay
+from tests.bench.processes import BOTH_CORES, LOAD_CORE, Served, bare, free_port, has_nginx, nginx, overlay
 from tests.bench.rows import Row, ratio
 from tests.bench.warm import PLAIN, Plan, upstream_pages
 from tests.builders import Built
@@ -38,7 +38,7 @@ def downloads(plan: Plan) -> Iterator[Row]:
     """A staged file of 100 MB."""
     built = big_wheel("demo", "1.0", 100 * _MIB)
     with ExitStack() as stack:
-        upstream = stack.enter_context(bare(plan.folder, [], core=LOAD_CORE))
+        upstream = stack.enter_context(bare(plan.folder, [], cores=LOAD_CORE))
         ours = stack.enter_context(overlay(plan.folder / "store", upstream.url))
         client = stack.enter_context(Client(ours))
         upload(client, built)
@@ -56,11 +56,14 @@ def downloads(plan: Plan) -> Iterator[Row]:
 
 
 def uploads(plan: Plan) -> Iterator[Row]:
-    """An upload of 200 MB, beside one that is hashed and written and no more; and memory."""
+    """An upload of 200 MB, beside one that is hashed and written and no more; and memory.
+
+    Both servers have both cores: a hash in a thread of its own shows only there.
+    """
     with ExitStack() as stack:
-        upstream = stack.enter_context(bare(plan.folder, [], core=LOAD_CORE))
-        ours = stack.enter_context(overlay(plan.folder / "store", upstream.url))
-        counterpart = stack.enter_context(bare(plan.folder, []))
+        upstream = stack.enter_context(bare(plan.folder, [], cores=LOAD_CORE))
+        ours = stack.enter_context(overlay(plan.folder / "store", upstream.url, cores=BOTH_CORES))
+        counterpart = stack.enter_context(bare(plan.folder, [], cores=BOTH_CORES))
         client, other = stack.enter_context(Client(ours)), stack.enter_context(Client(counterpart))
         upload(client, big_wheel("warm", "1.0", _MIB))
         upload(other, big_wheel("warm", "1.0", _MIB))
@@ -83,7 +86,7 @@ def small_uploads(plan: Plan) -> Iterator[Row]:
     store, each = plan.folder / "store", 10
     seed(store, "many", 1000)
     with ExitStack() as stack:
-        upstream = stack.enter_context(bare(plan.folder, upstream_pages("small"), core=LOAD_CORE))
+        upstream = stack.enter_context(bare(plan.folder, upstream_pages("small"), cores=LOAD_CORE))
         ours = stack.enter_context(overlay(store, upstream.url))
         client = stack.enter_context(Client(ours))
         client.get("/simple/many/", PLAIN)
