@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from overlay.config import Config, UpstreamConfig
+from overlay.config.tables import Config, UpstreamConfig
 from tests.builders import sdist, wheel
 from tests.clients import Clients, installed, locked, write_project
 from tests.e2e.readings import fetch, history, listed, path_of, withdraw

@@ -7,7 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from overlay.config import UpstreamConfig
+from overlay.config.tables import UpstreamConfig
 from tests.builders import wheel
 from tests.clients import Clients, installed
 from tests.e2e.readings import fetch

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from overlay.config import Config, StoreConfig, UpstreamConfig
+from overlay.config.tables import Config, StoreConfig, UpstreamConfig
 from overlay.domain.layout import history_key, record_key
 from overlay.domain.records import HistoryEntry, Record, encode
 from overlay.domain.stage import Gone, Reason

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from overlay.config import Config
+from overlay.config.tables import Config
 from overlay.web.app import application
 from overlay.web.context import Lifecycle
 from overlay.web.server import runner
