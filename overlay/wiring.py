@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 from overlay import __version__
 from overlay.caching.threads import in_thread
-from overlay.config import Config
+from overlay.config.tables import Config
 from overlay.domain.errors import InvalidConfig
 from overlay.domain.names import UploadId
+from overlay.domain.ports import BlobStore, Documents, ProjectList, StageLedger, Upstream
 from overlay.services.access import Access
 from overlay.services.downloads import Downloads
 from overlay.services.facts import facts_reader
@@ -46,6 +47,18 @@ class Wired:
     now_s: Callable[[], float]
 
 
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """The adapters below the services that keep what is staged."""
+
+    root: Path
+    spool: Path
+    blobs: BlobStore
+    documents: Documents
+    ledger: StageLedger
+    rebuilt: Rebuilt
+
+
 @contextlib.asynccontextmanager
 async def wired(
     config: Config, *, ephemeral: bool = False, now_s: Callable[[], float] = time.time
@@ -55,90 +68,101 @@ async def wired(
     `ephemeral` only marks the pages for people; `now_s` is the one clock, in seconds since the epoch.
     Raises StoreInUse, RecordCorrupt, StoreUnavailable, InvalidConfig.
     """
-
-    def now_us() -> int:
-        return int(now_s() * 1_000_000)
-
     async with contextlib.AsyncExitStack() as stack:
-        root = await in_thread(Path(config.store.path).absolute)
-        lock = await in_thread(DirectoryLock, root)
-        stack.callback(lock.release)
-        spool = await in_thread(empty_spool, root)
+        store = await stack.enter_async_context(_opened_store(config, _microseconds(now_s)))
         local = await in_thread(Path(config.server.local_path or config.store.path).absolute)
-        blobs, documents = DirectoryBlobs(root, spool), DirectoryDocuments(root, spool)
-        ledger = MemoryLedger(now_us)
-        rebuilt = await rebuild(documents, ledger)
-
         client = await stack.enter_async_context(UpstreamClient(_upstream(config), now_s=now_s).open())
-        upstream = CachedUpstream(
-            client,
-            files=PageFiles(local / "pages", config.cache.disk_bytes, config.upstream.url),
-            limit_bytes=config.cache.page_bytes // 2,
-            fresh_s=config.upstream.fresh_s,
-            stale_s=config.upstream.stale_s,
-            now_s=now_s,
-        )
+        upstream = _cached(config, client, local, now_s)
         stack.push_async_callback(upstream.close)
-        project_list = UpstreamProjectList(
-            client,
-            local / "pages",
-            fresh_s=config.upstream.fresh_s,
-            stale_s=config.upstream.stale_s,
-            now_s=now_s,
-        )
+        project_list = _listed(config, client, local, now_s)
         stack.push_async_callback(project_list.close)
+        services = _services(config, store, upstream, project_list, now_s)
+        stack.push_async_callback(services.pages.close)
+        stack.push_async_callback(services.uploads.close)
+        token_file = None
+        if not config.admin_token:
+            token_file = await ensure_admin_token(store.root, services.access, store.ledger)
+        yield Wired(services, _web(config, ephemeral=ephemeral), store.rebuilt, token_file, now_s)
 
-        facts_of, reports = facts_reader(), Reports(blobs)
-        access = Access(
-            ledger,
-            documents,
+
+@contextlib.asynccontextmanager
+async def _opened_store(config: Config, now_us: Callable[[], int]) -> AsyncIterator[_Store]:
+    root = await in_thread(Path(config.store.path).absolute)
+    lock = await in_thread(DirectoryLock, root)
+    try:
+        spool = await in_thread(empty_spool, root)
+        documents, ledger = DirectoryDocuments(root, spool), MemoryLedger(now_us)
+        rebuilt = await rebuild(documents, ledger)
+        yield _Store(root, spool, DirectoryBlobs(root, spool), documents, ledger, rebuilt)
+    finally:
+        lock.release()
+
+
+def _cached(config: Config, client: UpstreamClient, local: Path, now_s: Callable[[], float]) -> CachedUpstream:
+    return CachedUpstream(
+        client,
+        files=PageFiles(local / "pages", config.cache.disk_bytes, config.upstream.url),
+        limit_bytes=config.cache.page_bytes // 2,  # the other half is for renditions
+        fresh_s=config.upstream.fresh_s,
+        stale_s=config.upstream.stale_s,
+        now_s=now_s,
+    )
+
+
+def _listed(config: Config, client: UpstreamClient, local: Path, now_s: Callable[[], float]) -> UpstreamProjectList:
+    return UpstreamProjectList(
+        client, local / "pages", fresh_s=config.upstream.fresh_s, stale_s=config.upstream.stale_s, now_s=now_s
+    )
+
+
+def _services(
+    config: Config, store: _Store, upstream: Upstream, project_list: ProjectList, now_s: Callable[[], float]
+) -> Services:
+    facts_of, reports, now_us = facts_reader(), Reports(store.blobs), _microseconds(now_s)
+    return Services(
+        access=Access(
+            store.ledger,
+            store.documents,
             operator_secret=config.admin_token,
             now_s=now_s,
             new_bits=lambda: secrets.randbits(256),
-        )
-        admin_token_file = None if config.admin_token else await ensure_admin_token(root, access, ledger)
-        pages = Pages(upstream, ledger, facts_of, limit_bytes=config.cache.page_bytes - config.cache.page_bytes // 2)
-        stack.push_async_callback(pages.close)
-        services = Services(
-            access=access,
-            uploads=Uploads(
-                blobs=blobs,
-                documents=documents,
-                ledger=ledger,
-                upstream=upstream,
-                facts_of=facts_of,
-                reports=reports,
-                settings=_uploads(config, spool),
-                now_us=now_us,
-                new_upload_id=_new_upload_id,
-            ),
-            pages=pages,
-            projects=Projects(project_list, ledger),
-            downloads=Downloads(
-                blobs=blobs,
-                documents=documents,
-                ledger=ledger,
-                upstream=upstream,
-                facts_of=facts_of,
-                grace_s=config.uploads.grace_s,
-                now_us=now_us,
-            ),
-            releases=Releases(
-                documents=documents,
-                ledger=ledger,
-                upstream=upstream,
-                facts_of=facts_of,
-                reports=reports,
-                now_us=now_us,
-            ),
-            blobs=blobs,
-            documents=documents,
-            ledger=ledger,
+        ),
+        uploads=Uploads(
+            blobs=store.blobs,
+            documents=store.documents,
+            ledger=store.ledger,
             upstream=upstream,
-            project_list=project_list,
-        )
-        stack.push_async_callback(services.uploads.close)
-        yield Wired(services, _web(config, ephemeral=ephemeral), rebuilt, admin_token_file, now_s)
+            facts_of=facts_of,
+            reports=reports,
+            settings=_uploads(config, store.spool),
+            now_us=now_us,
+            new_upload_id=_new_upload_id,
+        ),
+        pages=Pages(upstream, store.ledger, facts_of, limit_bytes=config.cache.page_bytes // 2),
+        projects=Projects(project_list, store.ledger),
+        downloads=Downloads(
+            blobs=store.blobs,
+            documents=store.documents,
+            ledger=store.ledger,
+            upstream=upstream,
+            facts_of=facts_of,
+            grace_s=config.uploads.grace_s,
+            now_us=now_us,
+        ),
+        releases=Releases(
+            documents=store.documents,
+            ledger=store.ledger,
+            upstream=upstream,
+            facts_of=facts_of,
+            reports=reports,
+            now_us=now_us,
+        ),
+        blobs=store.blobs,
+        documents=store.documents,
+        ledger=store.ledger,
+        upstream=upstream,
+        project_list=project_list,
+    )
 
 
 async def rebuilt_store(config: Config) -> Rebuilt:
@@ -146,13 +170,8 @@ async def rebuilt_store(config: Config) -> Rebuilt:
 
     Raises StoreInUse, RecordCorrupt, StoreUnavailable.
     """
-    root = await in_thread(Path(config.store.path).absolute)
-    lock = await in_thread(DirectoryLock, root)
-    try:
-        spool = await in_thread(empty_spool, root)
-        return await rebuild(DirectoryDocuments(root, spool), MemoryLedger(lambda: time.time_ns() // 1000))
-    finally:
-        lock.release()
+    async with _opened_store(config, _microseconds(time.time)) as store:
+        return store.rebuilt
 
 
 @contextlib.asynccontextmanager
@@ -202,6 +221,10 @@ def _web(config: Config, *, ephemeral: bool) -> WebSettings:
         templates=config.web.templates,
         ephemeral=ephemeral,
     )
+
+
+def _microseconds(now_s: Callable[[], float]) -> Callable[[], int]:
+    return lambda: int(now_s() * 1_000_000)
 
 
 def _new_upload_id() -> UploadId:

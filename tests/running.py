@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from overlay.config import CacheConfig, Config, StoreConfig, UpstreamConfig
+from overlay.config.tables import CacheConfig, Config, StoreConfig, UpstreamConfig
 from overlay.services.access import Access, TokenRequest
 from overlay.web.app import application
 from overlay.web.context import Lifecycle

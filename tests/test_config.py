@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from overlay.config import Config, load, parse, shown
+from overlay.config.loading import load, parse
+from overlay.config.showing import shown
+from overlay.config.tables import Config
 from overlay.domain.errors import InvalidConfig
 from overlay.packed import packed
 

@@ -16,8 +16,10 @@ from typing import Final
 
 from aiohttp import web
 
-from overlay import config as configuration
-from overlay.config import Config
+from overlay.config.checks import checked
+from overlay.config.loading import load
+from overlay.config.showing import shown
+from overlay.config.tables import Config
 from overlay.domain.errors import InvalidConfig, OverlayError, StoreInUse, UpstreamCorrupt, UpstreamUnavailable
 from overlay.domain.names import MAIN, project_name
 from overlay.packed import packed
@@ -66,7 +68,7 @@ def check(arguments: argparse.Namespace) -> int:
 def config(arguments: argparse.Namespace) -> int:
     """Print the effective configuration, secrets redacted."""
     try:
-        print(configuration.shown(_load(arguments)), end="")
+        print(shown(_load(arguments)), end="")
     except InvalidConfig as err:
         return _said(err, USAGE)
     return DONE
@@ -74,7 +76,7 @@ def config(arguments: argparse.Namespace) -> int:
 
 def _load(arguments: argparse.Namespace) -> Config:
     named = arguments.config or os.environ.get("OVERLAY_CONFIG")
-    return configuration.load(Path(named) if named else packed("config.toml"), os.environ)
+    return load(Path(named) if named else packed("config.toml"), os.environ)
 
 
 def _overridden(config: Config, arguments: argparse.Namespace) -> Config:
@@ -82,7 +84,7 @@ def _overridden(config: Config, arguments: argparse.Namespace) -> Config:
     chosen = {
         name: value for name in ("host", "port", "workers") if (value := getattr(arguments, name, None)) is not None
     }
-    return configuration.checked(dataclasses.replace(config, server=dataclasses.replace(config.server, **chosen)))
+    return checked(dataclasses.replace(config, server=dataclasses.replace(config.server, **chosen)))
 
 
 async def _serve(config: Config, files: Sequence[Path]) -> int:
@@ -98,7 +100,7 @@ async def _serve(config: Config, files: Sequence[Path]) -> int:
         running = await stack.enter_async_context(wired(config, ephemeral=bool(files)))
         lifecycle = Lifecycle()
         app = application(running.services, running.web, lifecycle, now_s=running.now_s)
-        served = runner(app, shutdown_timeout_s=_DRAIN_S)
+        served = runner(app, shutdown_timeout_s=_DRAIN_S, access_log=sys.stderr)
         await served.setup()
         stack.push_async_callback(served.cleanup)
         for path in files:

@@ -118,7 +118,9 @@ class Access:
         try:
             await self._documents.get(token_key(token_id))
         except DocumentNotFound as err:
-            raise UnknownToken(token_id) from err
+            # A revocation that failed half way left it in the ledger alone.
+            if all(token.id != token_id for token in await self._ledger.tokens()):
+                raise UnknownToken(token_id) from err
         await self._documents.delete(token_key(token_id))
         await self._ledger.drop_token(token_id)
 

@@ -15,6 +15,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
+from overlay.caching.local_disk import translating, write_whole
 from overlay.caching.threads import in_thread
 from overlay.domain.errors import BadUpload, TooLarge
 from overlay.domain.ports import BlobWriter
@@ -108,7 +109,11 @@ class _Tee:
     path: Path
 
     async def write(self, chunk: bytes) -> None:
-        await asyncio.gather(self.writer.write(chunk), in_thread(self.spool.write, chunk))
+        await asyncio.gather(self.writer.write(chunk), self._keep(chunk))
+
+    async def _keep(self, chunk: bytes) -> None:
+        with translating("writing an upload beside the store"):
+            await in_thread(write_whole, self.spool, chunk)
 
 
 @contextlib.asynccontextmanager
@@ -117,7 +122,9 @@ async def local(writer: BlobWriter, spool: Path) -> AsyncIterator[tuple[BlobWrit
     if writer.path is not None:
         yield writer, writer.path
         return
-    with await in_thread(spool.open, "xb", 0) as file:
+    with translating("opening a file beside the store"):
+        opened = await in_thread(FileIO, spool, "xb")
+    with opened as file:
         try:
             yield _Tee(writer, file, spool), spool
         finally:
@@ -129,24 +136,27 @@ async def receive_file(part: FilePart, writer: BlobWriter, path: Path, *, md5: b
     digests = _Digests(md5=md5)
     size = 0
     pending: asyncio.Future[object] | None = None
-    buffer = bytearray()
+    pieces: list[bytes] = []
+    held_bytes = 0
     try:
         async for chunk in part.chunks:
             size += len(chunk)
             if size > limit_bytes:
                 raise TooLarge(f"The file {part.filename[:255]!r}", limit_bytes)
-            buffer += chunk
-            if len(buffer) >= CHUNK_BYTES:
+            pieces.append(chunk)
+            held_bytes += len(chunk)
+            if held_bytes >= CHUNK_BYTES:
                 if pending is not None:
                     await pending
-                pending = _consume(bytes(buffer), digests, writer)
-                buffer.clear()
+                pending = _consume(b"".join(pieces), digests, writer)  # one piece is not copied
+                pieces.clear()
+                held_bytes = 0
     finally:
         if pending is not None:
             await asyncio.wait({pending})
     if pending is not None:
         pending.result()
-    await _consume(bytes(buffer), digests, writer)
+    await _consume(b"".join(pieces), digests, writer)
     if size == 0:
         raise BadUpload(f"The file {part.filename[:255]!r} is empty.")
     return Content(

@@ -7,6 +7,7 @@ bytes. That is read-your-writes without any invalidation: a page of an older sta
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from overlay.caching.flight import Flight
@@ -15,7 +16,7 @@ from overlay.caching.threads import in_thread
 from overlay.domain import renderer
 from overlay.domain.errors import UnknownProject
 from overlay.domain.listing import listable
-from overlay.domain.names import ABSENT, NormalizedName, Revision
+from overlay.domain.names import ABSENT, NormalizedName, Revision, Validator
 from overlay.domain.negotiate import content_encoding
 from overlay.domain.page import Encoding, Format, PageKey, Rendition, UpstreamPage, View
 from overlay.domain.ports import StageLedger, Upstream
@@ -44,10 +45,11 @@ class Pages:
         self._upstream = upstream
         self._ledger = ledger
         self._facts_of = facts_of
-        self._renditions: ByteLru[PageKey, Rendition] = ByteLru(
+        self._renditions: ByteLru[str, Rendition] = ByteLru(
             limit_bytes, lambda rendition: len(rendition.body) + _OVERHEAD_BYTES
         )
-        self._flight: Flight[PageKey, Rendition] = Flight()
+        """By entity tag, which names the key in 128 bits and is hashed once."""
+        self._flight: Flight[str, Rendition] = Flight()
 
     async def current(
         self, view: View, project: NormalizedName, page_format: Format, accept_encoding: str | None
@@ -63,34 +65,29 @@ class Pages:
             raise UnknownProject(project)
         as_came = untouched and page_format is Format.JSON and upstream is not None and upstream.gzip is not None
         encoding = content_encoding(accept_encoding, _OFFERED_AS_CAME if as_came else _OFFERED)
-        key = _key(view, project, upstream, revisions, page_format, encoding)
-        return Current(key, _etag(key), upstream)
+        key, etag = _named(view, project, _validator(upstream), revisions, page_format, encoding)
+        return Current(key, etag, upstream)
 
     async def rendition(self, view: View, current: Current) -> Rendition:
         """Return the page's bytes, rendered at most once. Raises LedgerUnavailable, UnknownProject."""
-        held = self._renditions.get(current.key)
+        held = self._renditions.get(current.etag)
         if held is not None:
             return held
-        return await self._flight.run(current.key, lambda: self._render(view, current))
+        return await self._flight.run(current.etag, lambda: self._render(view, current))
 
     async def close(self) -> None:
         """End what is being rendered."""
         await self._flight.close()
 
     async def _render(self, view: View, current: Current) -> Rendition:
-        key, upstream = current.key, current.upstream
+        key, etag, upstream = current.key, current.etag, current.upstream
         snapshots: Sequence[StageSnapshot] = ()
         if any(key.revisions):
             snapshots = await self._ledger.snapshot(NormalizedName(key.project), view.stages)
             # Rendered and remembered under what the snapshot says: it may be newer than the revisions read before.
-            key = _key(
-                view,
-                NormalizedName(key.project),
-                upstream,
-                tuple(snapshot.revision for snapshot in snapshots),
-                key.format,
-                key.encoding,
-            )
+            revisions = tuple(snapshot.revision for snapshot in snapshots)
+            project = NormalizedName(key.project)
+            key, etag = _named(view, project, _validator(upstream), revisions, key.format, key.encoding)
         facts = await self._facts_of(upstream) if snapshots else None
         staged = listable(facts, snapshots)
         if not staged and (not view.live or upstream is None or upstream.body is None):
@@ -103,24 +100,28 @@ class Pages:
         else:
             body = await in_thread(renderer.render, *arguments)
         last_serial = shown_upstream.last_serial if shown_upstream is not None else None
-        rendition = Rendition(body, key.format, key.encoding, _etag(key), last_serial)
-        self._renditions.put(key, rendition)
+        rendition = Rendition(body, key.format, key.encoding, etag, last_serial)
+        self._renditions.put(etag, rendition)
         return rendition
 
 
-def _key(
+def _validator(upstream: UpstreamPage | None) -> Validator:
+    return upstream.validator if upstream is not None else ABSENT
+
+
+@lru_cache(maxsize=8192)  # the same few keys are asked for again and again, and 1 kB each
+def _named(
     view: View,
     project: NormalizedName,
-    upstream: UpstreamPage | None,
+    validator: Validator,
     revisions: tuple[Revision, ...],
     page_format: Format,
     encoding: Encoding,
-) -> PageKey:
-    validator = upstream.validator if upstream is not None else ABSENT
-    return PageKey(renderer.VERSION, view.name, project, validator, revisions, page_format, encoding)
+) -> tuple[PageKey, str]:
+    """Form the page's key, and its strong entity tag.
 
-
-def _etag(key: PageKey) -> str:
-    """Name the bytes: a strong entity tag, because uv revalidates with no other (one per encoding, RFC 9110 §8.8.3)."""
-    parts = (key.renderer, key.view, key.project, key.validator, *key.revisions, key.format.value, key.encoding.value)
-    return '"' + hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest() + '"'
+    Strong because uv revalidates with no other, and one per encoding (RFC 9110 §8.8.3).
+    """
+    key = PageKey(renderer.VERSION, view.name, project, validator, revisions, page_format, encoding)
+    parts = (key.renderer, key.view, project, validator, *revisions, page_format.value, encoding.value)
+    return key, '"' + hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest() + '"'

@@ -5,13 +5,15 @@ import contextlib
 import itertools
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
+from overlay.caching.local_disk import translating, write_whole
 from overlay.caching.threads import in_thread
 from overlay.domain.errors import BlobNotFound
 from overlay.domain.ports import BlobInfo, BlobKey
-from overlay.storage.files import publish, remove_durably, spool_file, translating
+from overlay.storage.files import publish, remove_durably, spool_file
 
 READ_BYTES: Final = 256 * 1024  # measured: larger reads gain nothing, smaller ones cost a thread switch each
 _LIST_BATCH: Final = 512
@@ -89,7 +91,7 @@ class DirectoryBlobs:
     def _path(self, key: BlobKey) -> Path:
         return self._folder / key
 
-    def _open(self, key: BlobKey, start: int) -> BinaryIO:
+    def _open(self, key: BlobKey, start: int) -> FileIO:
         try:
             file = self._path(key).open("rb", buffering=0)
         except FileNotFoundError as err:
@@ -99,16 +101,21 @@ class DirectoryBlobs:
 
     def _walk(self) -> Iterator[BlobInfo]:
         for folder in os.scandir(self._folder):
+            empty = True
             with contextlib.suppress(FileNotFoundError):
                 for entry in os.scandir(folder.path):
+                    empty = False
                     stat = entry.stat()
                     yield BlobInfo(BlobKey(f"{folder.name}/{entry.name}"), stat.st_size, stat.st_mtime)
+            if empty:  # a kill left it; `publish` makes it anew if it stands between the folder and the blob
+                with contextlib.suppress(OSError):
+                    Path(folder.path).rmdir()
 
 
 class DirectoryWriter:
     """BlobWriter into a temporary file."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: FileIO) -> None:
         """Write through `file`, which its opener closes."""
         self.path = path
         self._file = file
@@ -116,15 +123,15 @@ class DirectoryWriter:
     async def write(self, chunk: bytes) -> None:
         """Append the chunk in a thread."""
         with translating("writing an upload"):
-            await in_thread(self._file.write, chunk)
+            await in_thread(write_whole, self._file, chunk)
 
 
-def _open_new(path: Path) -> BinaryIO:
+def _open_new(path: Path) -> FileIO:
     with translating("opening a new blob"):
-        return path.open("xb", buffering=0)  # unbuffered: what is written can be read by path
+        return FileIO(path, "xb")  # unbuffered: what is written can be read by path
 
 
-def _commit(file: BinaryIO, temporary: Path, path: Path) -> None:
+def _commit(file: FileIO, temporary: Path, path: Path) -> None:
     with translating("committing an upload"):
         os.fsync(file.fileno())
         publish(temporary, path)
@@ -140,7 +147,7 @@ def _clear(spool: Path, begun_before_s: float) -> int:
     return count
 
 
-def _read_some(file: BinaryIO, left: int | None) -> bytes:
+def _read_some(file: FileIO, left: int | None) -> bytes:
     with translating("reading a blob"):
         return file.read(READ_BYTES if left is None else min(READ_BYTES, left))
 

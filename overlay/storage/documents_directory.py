@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
 
+from overlay.caching.local_disk import translating
 from overlay.caching.threads import in_thread
 from overlay.domain.errors import DocumentNotFound
-from overlay.storage.files import remove_durably, translating, write_durably
+from overlay.storage.files import remove_durably, write_durably
 
 _BATCH: Final = 512  # documents read per thread switch
 
@@ -52,7 +53,7 @@ class DirectoryDocuments:
                     yield key, body
 
     def _walk(self, prefix: str) -> Iterator[str]:
-        for folder, _, names in os.walk(self._root / prefix):
+        for folder, _, names in os.walk(self._root / prefix, onerror=_raise_unless_gone):
             below = os.path.relpath(folder, self._root)
             for name in names:
                 yield f"{below}/{name}"
@@ -60,6 +61,12 @@ class DirectoryDocuments:
     def _read_batch(self, keys: Iterator[str]) -> list[tuple[str, bytes | None]]:
         with translating("reading the documents"):
             return [(key, _read_if_there(self._root / key)) for key in _take(keys)]
+
+
+def _raise_unless_gone(err: OSError) -> None:
+    """Let a walk fail where it would pass over what it cannot list: half a listing is no answer."""
+    if not isinstance(err, FileNotFoundError):
+        raise err
 
 
 def _take(keys: Iterator[str]) -> list[str]:

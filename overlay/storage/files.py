@@ -4,34 +4,13 @@ A rename makes the new name visible at once and whole; POSIX makes it durable on
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
-from overlay.domain.errors import OverlayError, StoreFull, StoreInUse, StoreUnavailable
-
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
-def translated(err: OSError, doing: str) -> OverlayError:
-    """Turn the system's error into ours: what was tried, and why it failed."""
-    if err.errno in _FULL:
-        return StoreFull(f"The disk is full: {doing} failed ({err.strerror}). Free space or raise the quota.")
-    return StoreUnavailable(f"The store failed while {doing}: {err.strerror or err}.")
-
-
-@contextlib.contextmanager
-def translating(doing: str) -> Iterator[None]:
-    """Translate what the system raises; FileNotFoundError is the caller's to interpret first."""
-    try:
-        yield
-    except OSError as err:
-        raise translated(err, doing) from err
+from overlay.domain.errors import StoreInUse
 
 
 def spool_file(spool: Path) -> Path:

@@ -104,8 +104,8 @@ class MemoryLedger:
     async def revisions(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[Revision, ...]:
         """Read the revision per stage."""
         self._check_ready()
-        shelves = (self._shelves.get((stage, project)) for stage in stages)
-        return tuple(NOTHING_STAGED if shelf is None else shelf.revision for shelf in shelves)
+        shelves = [self._shelves.get((stage, project)) for stage in stages]
+        return tuple([NOTHING_STAGED if shelf is None else shelf.revision for shelf in shelves])
 
     async def snapshot(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[StageSnapshot, ...]:
         """Read files and revisions of one moment."""

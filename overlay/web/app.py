@@ -6,7 +6,6 @@ from typing import Final
 
 from aiohttp import web
 
-from overlay import __version__
 from overlay.domain.errors import LedgerUnavailable, NotFound, OverlayError, StoreUnavailable, UnknownPage
 from overlay.domain.names import MAIN
 from overlay.web import api, files, pages, simple, upload
@@ -14,11 +13,11 @@ from overlay.web.access_log import new_request_id
 from overlay.web.context import LIFECYCLE, REQUEST_ID, SERVICES, SETTINGS, Lifecycle, Services, WebSettings
 from overlay.web.errors import Door, answer, said
 from overlay.web.operations import NOW_S
+from overlay.web.ready import SERVER
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _log = logging.getLogger("overlay.web")
-_SERVER: Final = f"overlay/{__version__}"
 _SIMPLE_PATHS: Final = ("/simple", "/staged/", "/files/", "/s/", "/pypi/", "/-/")
 
 
@@ -34,7 +33,7 @@ def application(
     app[NOW_S] = now_s
     pages.setup_templates(app, settings)
     app.add_routes([_below(settings.prefix, route) for route in _routes()])
-    app.on_response_prepare.append(_sign)
+    app.on_response_prepare.append(sign)
     return app
 
 
@@ -88,23 +87,28 @@ async def ready(request: web.Request) -> web.Response:
 
 @web.middleware
 async def _answering(request: web.Request, handler: Handler) -> web.StreamResponse:
+    return await answered(request, handler, _door(request))
+
+
+async def answered(request: web.Request, handler: Handler, door: Door) -> web.StreamResponse:
+    """Answer, and make an answer of what the handler raises."""
     request[REQUEST_ID] = new_request_id()
     try:
         return await handler(request)
     except OverlayError as err:
-        return _shown(request, answer(err, _door(request), request.headers.get("Accept")), str(err))
+        return _shown(request, door, answer(err, door, request.headers.get("Accept")), str(err))
     except web.HTTPException as err:
         if err.status < 400:  # noqa: PLR2004 - a redirect is an answer of its own
             raise
         headers, sentence = _of_the_router(request, err)
-        response = said(err.status, sentence, _door(request), request.headers.get("Accept"), headers)
-        return _shown(request, response, sentence)
+        response = said(err.status, sentence, door, request.headers.get("Accept"), headers)
+        return _shown(request, door, response, sentence)
     except ConnectionError:
         raise  # the client hung up: there is nobody to answer
     except Exception:  # noqa: BLE001 - the outermost edge
         _log.exception("request %s failed: %s %s", request[REQUEST_ID], request.method, request.path)
         sentence = f"The server failed; its log has the request {request[REQUEST_ID]}."
-        return said(500, sentence, _door(request), request.headers.get("Accept"), {})
+        return said(500, sentence, door, request.headers.get("Accept"), {})
 
 
 def _of_the_router(request: web.Request, err: web.HTTPException) -> tuple[dict[str, str], str]:
@@ -121,8 +125,8 @@ def _of_the_router(request: web.Request, err: web.HTTPException) -> tuple[dict[s
             return {}, (err.text or err.reason).strip()
 
 
-def _shown(request: web.Request, response: web.Response, sentence: str) -> web.StreamResponse:
-    if _door(request) is Door.PAGE and "text/html" in request.headers.get("Accept", ""):
+def _shown(request: web.Request, door: Door, response: web.Response, sentence: str) -> web.StreamResponse:
+    if door is Door.PAGE and "text/html" in request.headers.get("Accept", ""):
         return pages.error_page(request, response, sentence)
     return response
 
@@ -136,9 +140,10 @@ def _door(request: web.Request) -> Door:
     return Door.SIMPLE if path.startswith(_SIMPLE_PATHS) else Door.PAGE
 
 
-async def _sign(request: web.Request, response: web.StreamResponse) -> None:
+async def sign(request: web.Request, response: web.StreamResponse) -> None:
+    """Say who answers, and the request's id, which the log has too."""
     headers = response.headers
-    headers["Server"] = _SERVER
+    headers["Server"] = SERVER
     request_id = request.get(REQUEST_ID)
     if request_id is not None:
         headers["X-Request-Id"] = request_id

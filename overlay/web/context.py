@@ -50,6 +50,8 @@ class WebSettings:
     templates: str
     """A folder whose templates override ours, file by file; "" for none."""
     ephemeral: bool = False
+    upload_idle_s: float = 60.0
+    """An upload of which nothing arrives for this long is given up."""
 
 
 class Lifecycle:

@@ -6,12 +6,13 @@ what is wrong and quote nothing, neither to the client nor to the log.
 
 import asyncio
 import logging
-from typing import Final
+from typing import Final, TextIO
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
-from overlay.web.access_log import AccessLog
+from overlay.web.access_log import AccessLog, Lines
+from overlay.web.short_way import short_way
 
 # standards trusted-publishing §5: foreign tokens may be long; 9 KiB are met in the wild.
 FIELD_BYTES: Final = 16 * 1024
@@ -57,16 +58,22 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        return _Server(server.request_handler, request_factory=server.request_factory, **server._kwargs)  # noqa: SLF001
+        handler = short_way(self.app, server.request_handler)
+        return _Server(handler, request_factory=server.request_factory, **server._kwargs)  # noqa: SLF001
 
 
-def runner(app: web.Application, *, shutdown_timeout_s: float) -> web.AppRunner:
-    """Make a runner with the overlay's limits; requests under way get `shutdown_timeout_s` at cleanup."""
+def runner(app: web.Application, *, shutdown_timeout_s: float, access_log: TextIO | None = None) -> web.AppRunner:
+    """Make a runner with the overlay's limits; requests under way get `shutdown_timeout_s` at cleanup.
+
+    `access_log` takes a line for every request.
+    """
     return Runner(
         app,
         access_log_class=AccessLog,
+        access_log=None if access_log is None else Lines(access_log),
         max_field_size=FIELD_BYTES,
         max_line_size=LINE_BYTES,
+        auto_decompress=False,  # bodies are taken as they come: a bomb is refused, not unpacked
         lingering_time=_LINGERING_S,
         read_bufsize=_READ_BYTES,
         shutdown_timeout=shutdown_timeout_s,

@@ -1,20 +1,25 @@
 """The simple API: project pages and project lists (PEP 503, 691; standards simple-api §8, §9)."""
 
 import asyncio
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from overlay.domain.names import project_name
+from overlay.domain.names import NormalizedName, project_name
 from overlay.domain.negotiate import page_format
 from overlay.domain.page import MAIN_VIEW, STAGED_VIEW, Encoding, Format, View
+from overlay.services.pages import Pages
 from overlay.services.projects import IndexPage
 from overlay.web.auth import check_reader
-from overlay.web.context import SERVICES, SETTINGS
+from overlay.web.context import SERVICES, SETTINGS, WebSettings
+from overlay.web.ready import Ready, head_of
 
 _VARY: Final = "Accept, Accept-Encoding"
-_CHUNK_BYTES: Final = 256 * 1024
+_CHUNK_BYTES: Final = 1024 * 1024
+_HEADS: Final = 8192  # 300 bytes each
 _CONTENT_TYPES: Final = {
     Format.JSON: Format.JSON.value,  # no charset: devpi compares the type exactly
     Format.HTML_V1: Format.HTML_V1.value + "; charset=utf-8",
@@ -53,20 +58,23 @@ async def _project(request: web.Request, view: View) -> web.StreamResponse:
     if project != raw:  # PEP 503: a redirect to the normalized name, as PyPI does
         return _moved(request.path[: -len(raw) - 1] + project + "/", request)
     await check_reader(request)
-    headers = request.headers
-    chosen = page_format(headers.get("Accept"), request.query.get("format"))
-    pages = request.app[SERVICES].pages
-    current = await pages.current(view, project, chosen, headers.get("Accept-Encoding"))
-    if matches(headers.get("If-None-Match"), current.etag):
-        return web.Response(status=304, headers=_headers(request, current.etag))
+    return await page_answer(request, request.app[SERVICES].pages, view, project, request.app[SETTINGS])
+
+
+async def page_answer(
+    request: web.Request, pages: Pages, view: View, project: NormalizedName, settings: WebSettings
+) -> web.StreamResponse:
+    """Answer with a project page; the caller may read it."""
+    headers, read_open = request.headers, settings.read_open
+    chosen = page_format(headers.get(hdrs.ACCEPT), request.query.get("format") if request.query_string else None)
+    current = await pages.current(view, project, chosen, headers.get(hdrs.ACCEPT_ENCODING))
+    if matches(headers.get(hdrs.IF_NONE_MATCH), current.etag):
+        return Ready(HTTPStatus.NOT_MODIFIED, _unchanged_head(current.etag, read_open))
     rendition = await pages.rendition(view, current)
-    answer = _headers(request, rendition.etag)
-    answer["Content-Type"] = _CONTENT_TYPES[rendition.format]
-    if rendition.encoding is not Encoding.IDENTITY:
-        answer["Content-Encoding"] = rendition.encoding.value
-    if rendition.last_serial is not None:
-        answer["X-PyPI-Last-Serial"] = rendition.last_serial
-    return web.Response(body=rendition.body, headers=answer)
+    head = _head(
+        rendition.etag, rendition.format, rendition.encoding, rendition.last_serial, len(rendition.body), read_open
+    )
+    return Ready(HTTPStatus.OK, head, rendition.body)
 
 
 async def _index(request: web.Request, view: View) -> web.StreamResponse:
@@ -74,9 +82,9 @@ async def _index(request: web.Request, view: View) -> web.StreamResponse:
     headers = request.headers
     chosen = page_format(headers.get("Accept"), request.query.get("format"))
     page = await request.app[SERVICES].projects.page(view, chosen, headers.get("Accept-Encoding"))
+    answer = _headers(page.etag, read_open=request.app[SETTINGS].read_open)
     if matches(headers.get("If-None-Match"), page.etag):
-        return web.Response(status=304, headers=_headers(request, page.etag))
-    answer = _headers(request, page.etag)
+        return web.Response(status=304, headers=answer)
     answer["Content-Type"] = _CONTENT_TYPES[page.format]
     if page.encoding is not Encoding.IDENTITY:
         answer["Content-Encoding"] = page.encoding.value
@@ -100,9 +108,33 @@ async def _stream(request: web.Request, page: IndexPage, headers: CIMultiDict[st
     return response
 
 
-def _headers(request: web.Request, etag: str) -> CIMultiDict[str]:
+@lru_cache(maxsize=_HEADS)
+def _head(  # not of the rendition itself: that would hold its body
+    etag: str,
+    page_format: Format,
+    encoding: Encoding,
+    last_serial: str | None,
+    length: int,
+    read_open: bool,  # noqa: FBT001 - lru_cache is fastest by position
+) -> bytes:
+    headers = _headers(etag, read_open=read_open)
+    headers["Content-Type"] = _CONTENT_TYPES[page_format]
+    if encoding is not Encoding.IDENTITY:
+        headers["Content-Encoding"] = encoding.value
+    if last_serial is not None:
+        headers["X-PyPI-Last-Serial"] = last_serial
+    headers["Content-Length"] = str(length)
+    return head_of(HTTPStatus.OK, headers)
+
+
+@lru_cache(maxsize=_HEADS)
+def _unchanged_head(etag: str, read_open: bool) -> bytes:  # noqa: FBT001 - as above
+    return head_of(HTTPStatus.NOT_MODIFIED, _headers(etag, read_open=read_open))
+
+
+def _headers(etag: str, *, read_open: bool) -> CIMultiDict[str]:
     """Form the headers of a page and of its 304: uv discards a 304 that does not repeat the ETag."""
-    private = "" if request.app[SETTINGS].read_open else ", private"
+    private = "" if read_open else ", private"
     return CIMultiDict({"ETag": etag, "Cache-Control": "no-cache" + private, "Vary": _VARY})
 
 

@@ -22,7 +22,6 @@ from overlay.services.uploads import Receipt
 from overlay.web.auth import caller
 from overlay.web.context import LIFECYCLE, SERVICES, SETTINGS, public_root
 
-_IDLE_S: Final = 60.0  # a body of which nothing arrives for this long is given up
 _HEADER_BYTES: Final = 16 * 1024
 _HEADER_COUNT: Final = 16
 _PART_COUNT: Final = 4200
@@ -43,6 +42,9 @@ async def upload(request: web.Request) -> web.Response:
         limit_bytes = request.app[SETTINGS].upload_limit_bytes
         if request.content_length is not None and request.content_length > limit_bytes + _FORM_BYTES:
             raise TooLarge("The upload", limit_bytes)
+        coding = request.headers.get("Content-Encoding", "identity")
+        if coding.strip().lower() != "identity":  # unpacking would be the sender's choice of how much we do
+            raise BadUpload(f"The body has Content-Encoding {coding[:40]!r}; send the form as it is.")
         async with contextlib.aclosing(_parts(request)) as parts:
             receipt = await request.app[SERVICES].uploads.receive(token, MAIN, parts)
     return _accepted(request, receipt)
@@ -70,6 +72,8 @@ async def _parts(request: web.Request) -> AsyncGenerator[Field | FilePart, None]
     async for event in events:
         if isinstance(event, multipart.MultipartSegment):
             name, filename, text = event.name, event.filename, bytearray()
+            if not name:
+                raise BadUpload("A part of the form has no name.")
             if name == "content":  # by its name: flit and uv send no part Content-Type
                 if filename is None:
                     raise BadUpload("The field 'content' has no filename; it must be sent as a file.")
@@ -110,9 +114,8 @@ async def _chunks(events: AsyncIterator["multipart.MultipartSegment | bytes | No
 
 async def _events(request: web.Request) -> AsyncIterator["multipart.MultipartSegment | bytes | None"]:
     """Yield the parser's events: a segment, its data, None at its end. Raises BadUpload, TooLarge, SlowBody."""
-    limit_bytes = request.app[SETTINGS].upload_limit_bytes
     try:
-        with _parser(request, limit_bytes) as parser:
+        with _parser(request) as parser:
             async for chunk in _body(request):
                 for event in parser.parse(chunk):
                     yield event
@@ -122,32 +125,36 @@ async def _events(request: web.Request) -> AsyncIterator["multipart.MultipartSeg
         raise BadUpload(f"The form is no well-formed multipart/form-data: {err}.") from err
 
 
-def _parser(request: web.Request, limit_bytes: int) -> "multipart.PushMultipartParser":
+def _parser(request: web.Request) -> "multipart.PushMultipartParser":
     content_type, options = multipart.parse_options_header(request.headers.get("Content-Type", ""))
     boundary = options.get("boundary", "")
-    if content_type != "multipart/form-data" or not boundary:
+    if content_type != "multipart/form-data" or not boundary or not boundary.isascii():
         raise BadUpload("An upload is a POST of multipart/form-data with a boundary.")
     return multipart.PushMultipartParser(
         boundary,
         max_header_size=_HEADER_BYTES,
         max_header_count=_HEADER_COUNT,
-        max_segment_size=max(limit_bytes, _FIELD_BYTES) + 1,
         max_segment_count=_PART_COUNT,
     )
 
 
 async def _body(request: web.Request) -> AsyncIterator[bytes]:
-    content = request.content
+    """Yield the body as it arrives. Raises SlowBody, BadUpload, TooLarge (text around the form counts, too)."""
+    content, settings = request.content, request.app[SETTINGS]
+    left = settings.upload_limit_bytes + _FORM_BYTES
     while True:
         try:
-            async with asyncio.timeout(_IDLE_S):
+            async with asyncio.timeout(settings.upload_idle_s):
                 chunk = await content.readany()
         except TimeoutError as err:
-            raise SlowBody(f"Nothing of the body arrived for {_IDLE_S:.0f} seconds.") from err
+            raise SlowBody(f"Nothing of the body arrived for {settings.upload_idle_s:g} seconds.") from err
         except (ConnectionError, web.RequestPayloadError, HttpProcessingError) as err:
             raise BadUpload("The body ended before it was complete.") from err
         if not chunk:
             return
+        left -= len(chunk)
+        if left < 0:
+            raise TooLarge("The upload", settings.upload_limit_bytes)
         yield chunk
 
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import warm
+from tests.bench import clients, cold, transfers, warm
 from tests.bench.processes import LOAD_CORE
 from tests.bench.rows import Row, lines
 from tests.bench.warm import Plan
@@ -19,6 +19,14 @@ from tests.bench.warm import Plan
 MEASURES: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "warm": warm.warm,
     "merged": warm.merged,
+    "cold": cold.cold,
+    "fresh": cold.fresh,
+    "list": cold.listed,
+    "downloads": transfers.downloads,
+    "uploads": transfers.uploads,
+    "small-uploads": transfers.small_uploads,
+    "resolve": clients.resolve,
+    "start": clients.start,
 }
 
 
@@ -29,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(MEASURES):
         parser.error(f"no such measure: {', '.join(sorted(unknown))}")
-    os.sched_setaffinity(0, {LOAD_CORE})
+    os.sched_setaffinity(0, LOAD_CORE)
     for line in lines(_rows(arguments.names or list(MEASURES), quick=arguments.quick)):
         print(line, flush=True)
 

@@ -1,8 +1,9 @@
 """The bare counterpart, a process of its own: aiohttp and uvloop, no application, no router, no log.
 
-`python -m tests.bench.bare MANIFEST` answers every path of the manifest with that file's bytes and headers, 304 to its
-ETag, and takes uploads in: multipart, sha256, disk. It stands for the least that a server in Python can do, and serves
-as upstream. A path that ends in a number (`/simple/large-7/`) is answered as if it had none: projects for one use.
+`python -m tests.bench.bare MANIFEST PORT` answers every path of the manifest with that file's bytes and headers, 304
+to its ETag, and takes uploads in: multipart, sha256, disk. It stands for the least that a server in Python can do, and
+serves as upstream. A path that ends in a number (`/simple/large-7/`) is answered as if it had none: a project for one
+use.
 """
 
 import asyncio
@@ -66,15 +67,15 @@ def _page(entry: dict[str, Any]) -> Page:
     return Page(b"" if streamed else path.read_bytes(), headers, headers.get("ETag"), path if streamed else None)
 
 
-async def main(manifest: Path) -> None:
+async def main(manifest: Path, port: int) -> None:
     pages = {entry["path"]: _page(entry) for entry in json.loads(manifest.read_bytes())}
     runner = web.ServerRunner(web.Server(Counterpart(pages, manifest.parent).answer, access_log=None))
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+    await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
     print(f"listens on http://127.0.0.1:{runner.addresses[0][1]}/", flush=True)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as looped:
-        looped.run(main(Path(sys.argv[1])))
+        looped.run(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +18,13 @@ from tests.running import ADMIN
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CORES = sorted(os.sched_getaffinity(0))
-SERVER_CORE, LOAD_CORE = _CORES[0], _CORES[-1]
+SERVER_CORE, LOAD_CORE = {_CORES[0]}, {_CORES[-1]}
+BOTH_CORES = SERVER_CORE | LOAD_CORE
 _STOP_S = 10.0
+_START_S = 10.0
 # What `overlay serve` does, with the access log off.
 _QUIET = (
-    "import logging, sys; logging.getLogger('aiohttp.access').setLevel(logging.WARNING); "
+    "import sys; from overlay.web.access_log import AccessLog; AccessLog.enabled = False; "
     "from overlay.cli.main import main; sys.exit(main(sys.argv[1:]))"
 )
 _numbers = itertools.count()
@@ -70,10 +74,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """Let what is started in the block inherit a core."""
+def on_cores(cores: set[int]) -> Iterator[None]:
+    """Let what is started in the block inherit the cores."""
     own = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
@@ -81,7 +85,7 @@ def on_core(core: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def overlay(store: Path, upstream: str, *, access_log: bool = True) -> Iterator[Server]:
+def overlay(store: Path, upstream: str, *, access_log: bool = True, cores: set[int] = SERVER_CORE) -> Iterator[Server]:
     """Run `overlay serve` as an operator does: the embedded form, the log going to a file."""
     environment = {
         **os.environ,
@@ -92,13 +96,13 @@ def overlay(store: Path, upstream: str, *, access_log: bool = True) -> Iterator[
         "OVERLAY_SERVER_PORT": "0",
     }
     command = ["-m", "overlay", "serve"] if access_log else ["-c", _QUIET, "serve"]
-    with _running([sys.executable, *command], SERVER_CORE, store.parent, environment) as server:
+    with _running([sys.executable, *command], cores, store.parent, environment) as server:
         yield server
 
 
 @contextlib.contextmanager
-def bare(folder: Path, served: Sequence[Served], *, core: int = SERVER_CORE) -> Iterator[Server]:
-    """Run the bare counterpart."""
+def bare(folder: Path, served: Sequence[Served], *, cores: set[int] = SERVER_CORE, port: int = 0) -> Iterator[Server]:
+    """Run the bare counterpart; port 0: any free one."""
     own = folder / f"bare-{next(_numbers)}"
     own.mkdir(parents=True)
     entries = []
@@ -108,8 +112,15 @@ def bare(folder: Path, served: Sequence[Served], *, core: int = SERVER_CORE) -> 
         entries.append({**page.__dict__, "body": None, "file": str(file), "headers": dict(page.headers)})
     manifest = own / "manifest.json"
     manifest.write_text(json.dumps(entries))
-    with _running([sys.executable, "-m", "tests.bench.bare", str(manifest)], core, _ROOT, os.environ) as server:
+    command = [sys.executable, "-m", "tests.bench.bare", str(manifest), str(port)]
+    with _running(command, cores, _ROOT, os.environ) as server:
         yield server
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def has_nginx() -> bool:
@@ -128,25 +139,41 @@ def nginx(folder: Path, served: Sequence[Served], port: int) -> Iterator[Server]
         headers = "".join(f"add_header {k} '{v}'; " for k, v in page.headers.items() if k != "Content-Type")
         kind = page.headers.get("Content-Type", "application/octet-stream")
         locations.append(f"location = {page.path} {{ alias {file}; default_type '{kind}'; types {{ }} {headers} }}")
+    folders = "".join(
+        f"{name}_temp_path {own}/{name}; " for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     configuration = f"""
-        daemon off; worker_processes 1; pid {own}/pid; error_log {own}/error.log; events {{ worker_connections 256; }}
-        http {{ access_log off; sendfile on; tcp_nopush on; client_body_temp_path {own}/b; proxy_temp_path {own}/p;
-        fastcgi_temp_path {own}/f; uwsgi_temp_path {own}/u; scgi_temp_path {own}/s;
+        {"user root;" if os.geteuid() == 0 else ""} daemon off; worker_processes 1;
+        pid {own}/pid; error_log {own}/error.log; events {{ worker_connections 256; }}
+        http {{ access_log off; sendfile on; tcp_nopush on; {folders}
         server {{ listen 127.0.0.1:{port}; {" ".join(locations)} }} }}"""
     (own / "nginx.conf").write_text(configuration)
     command = ["nginx", "-p", str(own), "-e", str(own / "error.log"), "-c", str(own / "nginx.conf")]
-    with on_core(SERVER_CORE):
+    with on_cores(SERVER_CORE):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
+        _wait_for(port)
         yield Server(process, port)
     finally:
         _stopped(process)
 
 
+def _wait_for(port: int) -> None:
+    until = time.monotonic() + _START_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            assert time.monotonic() < until, "nginx did not start"
+            time.sleep(0.05)
+        else:
+            return
+
+
 @contextlib.contextmanager
-def _running(command: Sequence[str], core: int, folder: Path, environment: Mapping[str, str]) -> Iterator[Server]:
+def _running(command: Sequence[str], cores: set[int], folder: Path, environment: Mapping[str, str]) -> Iterator[Server]:
     with (folder / "server.log").open("ab") if folder != _ROOT else Path(os.devnull).open("ab") as log:
-        with on_core(core):
+        with on_cores(cores):
             process = subprocess.Popen(
                 command, cwd=folder, env=dict(environment), stdout=subprocess.PIPE, stderr=log, bufsize=0
             )

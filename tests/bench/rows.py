@@ -26,8 +26,8 @@ class Row:
 
 
 def ratio(measured: Iterable[float], counterpart: Iterable[float]) -> float:
-    """Compare two series of interleaved rounds by their medians."""
-    return median(measured) / median(counterpart)
+    """Compare two series of interleaved rounds: the median of the rounds' ratios, for neighbours come and go."""
+    return median(one / other for one, other in zip(measured, counterpart, strict=True))
 
 
 def lines(rows: Iterable[Row]) -> Iterator[str]:

@@ -38,7 +38,7 @@ def warm(plan: Plan) -> Iterator[Row]:
     asked = {f"{kind}, gzip": (f"/simple/{kind}/", GZIP) for kind in KINDS}
     asked |= {f"{kind}, plain": (f"/simple/{kind}/", PLAIN) for kind in KINDS}
     with ExitStack() as stack:
-        upstream = stack.enter_context(bare(plan.folder, upstream_pages(*KINDS), core=LOAD_CORE))
+        upstream = stack.enter_context(bare(plan.folder, upstream_pages(*KINDS), cores=LOAD_CORE))
         ours = stack.enter_context(overlay(plan.folder / "store", upstream.url))
         quiet = stack.enter_context(overlay(plan.folder / "quiet", upstream.url, access_log=False))
         copies = [_copy(ours, f"/{name.replace(', ', '-')}", *question) for name, question in asked.items()]
@@ -57,10 +57,10 @@ def merged(plan: Plan) -> Iterator[Row]:
     store = plan.folder / "store"
     seed(store, "small", 1000)
     with ExitStack() as stack:
-        first = stack.enter_context(bare(plan.folder, upstream_pages("small"), core=LOAD_CORE))
+        first = stack.enter_context(bare(plan.folder, upstream_pages("small"), cores=LOAD_CORE))
         ours = stack.enter_context(overlay(store, first.url))
         copy = _copy(ours, "/simple/same/", "/simple/small/", GZIP)
-        second = stack.enter_context(bare(plan.folder, [copy], core=LOAD_CORE))
+        second = stack.enter_context(bare(plan.folder, [copy], cores=LOAD_CORE))
         none = stack.enter_context(overlay(plan.folder / "none", second.url))
         rates: tuple[list[float], list[float]] = ([], [])
         for _ in range(plan.rounds):
@@ -85,7 +85,7 @@ def _beside(
         logged.append(rate(ours, path, headers, plan.seconds))
         silent.append(rate(quiet, path, headers, plan.seconds))
         least.append(rate(counterpart, copy.path, headers, plan.seconds))
-    note = f"{median(logged):,.0f} of {median(least):,.0f} per CPU second; without access log {ratio(silent, least):.2f} x"
+    note = f"{median(logged):,.0f} of {median(least):,.0f} a CPU second; without access log {ratio(silent, least):.2f}"
     yield Row(f"{name} vs bare aiohttp", ratio(logged, least), "x", aim, floor, note=note)
 
 

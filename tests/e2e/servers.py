@@ -14,6 +14,8 @@ from tests.clients import Clients, write_files
 
 START_S = 60
 _SAYS = b"Serving on http://"
+# devpi derives its keys with argon2; by default that takes ten seconds of a processor at every start.
+_CHEAP_SECRETS = ("--argon2-time-cost", "1", "--argon2-memory-cost", "8", "--argon2-parallelism", "1")
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,6 @@ async def devpi(clients: Clients) -> AsyncIterator[IndexServer]:
         ):
             assert response.status == 200, await response.text()
         yield IndexServer(f"{url}/root/live/+simple/", f"{url}/root/live/", clients)
-
-
-# devpi derives its keys with argon2; by default that takes ten seconds of a processor at every start.
-_CHEAP_SECRETS = ("--argon2-time-cost", "1", "--argon2-memory-cost", "8", "--argon2-parallelism", "1")
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from overlay.config.tables import UpstreamConfig
 from tests.builders import wheel
 from tests.clients import Clients, installed
 from tests.e2e.readings import fetch
@@ -26,7 +27,7 @@ async def test_one_index_url_serves_the_live_page_and_installs_a_staged_project_
     clients: Clients, tmp_path: Path
 ) -> None:
     """PyPI's page passes through byte for byte; pip takes the staged project here and its dependency from PyPI."""
-    config = config_for(tmp_path / "store", LIVE_URL)
+    config = config_for(tmp_path / "store", LIVE_URL, upstream=UpstreamConfig(url=LIVE_URL))
     async with running(config) as overlay:
         async with (
             aiohttp.ClientSession(headers={"Accept": JSON}) as session,
@@ -39,13 +40,12 @@ async def test_one_index_url_serves_the_live_page_and_installs_a_staged_project_
         assert body == sent
         assert all(file["url"].startswith("https://") for file in json.loads(body)["files"])
 
-        # A name that nobody may register by mistake: PyPI's names have no such length.
-        name = "staged-" + "x" * 80
+        name = "overlay-index-staged-in-a-test"  # which nobody has
         answer = await overlay.upload(wheel(name, "1.0", requires=[f"{PROJECT}>=2"]))
         assert answer.status == 200, answer
         target = tmp_path / "target"
         where = ("--index-url", overlay.simple, "--target", target, "--no-compile", "--only-binary", ":all:")
-        ran = await clients.run("pip", "install", *where, name, extra=TRUST)
+        ran = await clients.run("pip", "install", *where, f"{name}==1.0", extra=TRUST)
         assert ran.code == 0, ran.output
         found = installed(target)
         assert set(found) == {name, PROJECT}

@@ -17,7 +17,7 @@ from pypi_simple import PyPISimple
 from tests.builders import sdist, wheel
 from tests.clients import Clients
 from tests.fakes.index import HTML, JSON, Answer, ScriptedIndex
-from tests.running import config_for, running
+from tests.running import Running, config_for, running
 
 # What PyPI really sends, and what other indexes were seen to send (standards/simple-api.md §4): keys of a file entry,
 # or of the page. `...` removes the key.
@@ -64,11 +64,22 @@ PAGE_SHAPES: dict[str, Mapping[str, object]] = {
     "unknown-page-key": {"alternate-locations": ["https://index.example/simple/"], "x-of-tomorrow": [None, 1.5]},
     "name-unnormalized": {"name": "Status_Of.Name"},
 }
-# pip asks for a file of the wrong name nowhere; uv says which, and goes on.
+# Entries beside the one that is chosen: of another project, of the same name, of formats nobody installs any more.
 EXTRA_FILES = ("foreign-file", "duplicate-file", "legacy-files")
 
+UV_REFUSES = frozenset(
+    {"yanked-null", "size-null", "upload-time-null", "upload-time-naive", "status-null", "requires-python-escaped"}
+)
+BOTH_REFUSE = frozenset({"requires-python-too-new", "status-quarantined", "files-empty"})
+REFUSED = {f"uv {name}" for name in UV_REFUSES | BOTH_REFUSE} | {f"pip {name}" for name in BOTH_REFUSE}
+# PEP 691 knows no null for these two, PEP 792 no other words; pypi-simple insists.
+SIMPLE_REFUSES = {"yanked-null", "status-null", "status-unknown"}
+# The sidecar's older keys, which pypi-simple does not read in JSON; our HTML has them under the name of PEP 714. And
+# PEP 691: a "truthy value" means yanked, so an empty reason does not; pypi-simple takes it for one.
+TOLD_OTHERWISE_IN_HTML = {"core-metadata-twin-only", "core-metadata-pep658", "yanked-empty"}
 
-def odd_pages(index: ScriptedIndex) -> list[str]:
+
+def odd_pages(index: ScriptedIndex) -> Sequence[str]:
     """Let the index serve the pages, each of a project of its own with a wheel of version 1.0; return their names."""
     odd = []
     for project in (*FILE_SHAPES, *PAGE_SHAPES, *EXTRA_FILES):
@@ -119,17 +130,9 @@ async def test_pip_and_uv_do_with_every_odd_page_what_they_do_with_it_upstream(
             direct = await choices(clients, index.simple_url, odd)
             assert {name for name, choice in direct.items() if choice is None} == REFUSED
             assert await choices(clients, overlay.simple, odd) == direct
-            for one in odd:
-                answer = await overlay.upload(wheel(one, "2.0"))
-                assert answer.status == (403 if one == "status-quarantined" else 200), answer
+            await stage_on_top(overlay, odd)
             assert await choices(clients, overlay.simple, odd) == direct
-
-
-UV_REFUSES = frozenset(
-    {"yanked-null", "size-null", "upload-time-null", "upload-time-naive", "status-null", "requires-python-escaped"}
-)
-BOTH_REFUSE = frozenset({"requires-python-too-new", "status-quarantined", "files-empty"})
-REFUSED = {f"uv {name}" for name in UV_REFUSES | BOTH_REFUSE} | {f"pip {name}" for name in BOTH_REFUSE}
+            await check_staged_choices(clients, overlay, [name for name in odd if name != "status-quarantined"])
 
 
 async def choices(clients: Clients, index_url: str, odd: Sequence[str]) -> dict[str, str | None]:
@@ -149,12 +152,28 @@ async def choices(clients: Clients, index_url: str, odd: Sequence[str]) -> dict[
     return {client: choice for one in found for client, choice in one.items()}
 
 
-async def pip_choices(clients: Clients, index_url: str, names: Sequence[str]) -> dict[str, str | None]:
+async def check_staged_choices(clients: Clients, overlay: Running, odd: Sequence[str]) -> None:
+    """Unless uv rejects upstream's whole page, both take the staged version."""
+    digests = {f"{client} {name}": wheel(name, "2.0").sha256 for name in odd for client in ("pip", "uv")}
+    found = await pip_choices(clients, overlay.simple, odd, version="2.0")
+    for name in odd:
+        found |= await uv_choice(clients, overlay.simple, name, version="2.0")
+    refused = {client for client, choice in found.items() if choice is None}
+    assert refused == {f"uv {name}" for name in UV_REFUSES - {"requires-python-escaped"}}
+    for client, choice in found.items():
+        assert choice is None or digests[client] in choice, client
+
+
+async def pip_choices(
+    clients: Clients, index_url: str, names: Sequence[str], *, version: str = "1.0"
+) -> dict[str, str | None]:
     """Plan one installation of all; pip's report has the file, its digest and its metadata."""
     report = clients.root / f"{names[0]}.json"
     report.unlink(missing_ok=True)
     options = ("--ignore-installed", "--dry-run", "--report", report)
-    ran = await clients.run("pip", "install", "--index-url", index_url, *options, *(f"{name}==1.0" for name in names))
+    ran = await clients.run(
+        "pip", "install", "--index-url", index_url, *options, *(f"{name}=={version}" for name in names)
+    )
     if ran.code != 0:
         return {f"pip {name}": None for name in names}
     plan = json.loads(report.read_text())["install"]
@@ -165,10 +184,10 @@ async def pip_choices(clients: Clients, index_url: str, names: Sequence[str]) ->
     }
 
 
-async def uv_choice(clients: Clients, index_url: str, name: str) -> dict[str, str | None]:
+async def uv_choice(clients: Clients, index_url: str, name: str, *, version: str = "1.0") -> dict[str, str | None]:
     """Lock one project as pylock.toml (PEP 751), which has the file, its digest, size and time as uv read them."""
     wanted = clients.root / f"{name}.in"
-    wanted.write_text(f"{name}==1.0\n")
+    wanted.write_text(f"{name}=={version}\n")
     where = ("--default-index", index_url, "--python", clients.bin / "python", "--no-header", "--quiet")
     ran = await clients.run("uv", "pip", "compile", "--format", "pylock.toml", *where, wanted)
     return {f"uv {name}": ran.output.replace(index_url, "INDEX/") if ran.code == 0 else None}
@@ -211,13 +230,6 @@ def read_or_none(simple_url: str, project: str, accept: str) -> tuple[Entry, ...
         return None
 
 
-# PEP 691 knows no null for these two, PEP 792 no other words; pypi-simple insists.
-SIMPLE_REFUSES = {"yanked-null", "status-null", "status-unknown"}
-# HTML knows PyPI's own key of JSON, which pypi-simple does not. PEP 691: "set to a truthy value" means yanked, so an
-# empty reason does not; pip and uv agree with that, pypi-simple does not.
-TOLD_OTHERWISE_IN_HTML = {"core-metadata-twin-only", "yanked-empty"}
-
-
 @pytest.mark.filterwarnings("ignore::pypi_simple.UnexpectedRepoVersionWarning")
 async def test_pypi_simple_reads_every_odd_page_as_it_reads_upstreams(tmp_path: Path) -> None:
     """JSON and HTML tell the same of each file, in upstream's order, with staged files behind."""
@@ -235,19 +247,23 @@ async def test_pypi_simple_reads_every_odd_page_as_it_reads_upstreams(tmp_path: 
             assert {name for name, entries in in_html.items() if entries is None} == {"status-unknown"}
             for name in set(odd) - SIMPLE_REFUSES - TOLD_OTHERWISE_IN_HTML:
                 assert in_html[name] == direct[name]
-            ours = {name: wheel(name, "2.0") for name in odd if name != "status-quarantined"}
-            for built in ours.values():
-                assert (await overlay.upload(built)).status == 200
+            await stage_on_top(overlay, odd)
             for accept, before in ((JSON, direct), (HTML, in_html)):
                 merged = await pages(overlay.simple, accept)
                 for name, entries in before.items():
+                    ours = () if name == "status-quarantined" else ((name, wheel(name, "2.0").sha256),)
                     found = merged[name]
                     assert (found is None) is (entries is None), name
-                    if entries is None or found is None:
-                        continue
-                    assert found[: len(entries)] == entries, name
-                    added = [(entry.filename, entry.sha256) for entry in found[len(entries) :]]
-                    assert added == [(ours[name].filename, ours[name].sha256)] * (name in ours), name
+                    if entries is not None and found is not None:
+                        assert found[: len(entries)] == entries
+                        assert tuple((name, entry.sha256) for entry in found[len(entries) :]) == ours
+
+
+async def stage_on_top(overlay: Running, odd: Sequence[str]) -> None:
+    """Stage version 2.0 of every project; of a quarantined one that is refused."""
+    for name in odd:
+        answer = await overlay.upload(wheel(name, "2.0"))
+        assert answer.status == (403 if name == "status-quarantined" else 200), answer
 
 
 LIVE = (wheel("demo", "1.0", requires=["helper>=1"]), sdist("demo", "1.0", requires=["helper>=1"]))
@@ -289,8 +305,11 @@ async def test_readers_find_the_same_files_in_every_view_and_format(upstream: st
                     assert {entry.filename: entry.sha256 for entry in in_json} == {
                         built.filename: built.sha256 for built in expected
                     }
+                    own = {built.filename for built in STAGED}
                     for entry in in_json:
                         await check(overlay.session, entry, project)
+                        # An installer need not fetch a staged wheel to learn what it requires.
+                        assert entry.has_metadata or not entry.filename.endswith(".whl") or entry.filename not in own
 
 
 def names(simple_url: str, accept: str) -> list[str]:

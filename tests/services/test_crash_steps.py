@@ -6,22 +6,24 @@ a question that got none.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 import pytest
 
-from overlay.domain.errors import DocumentNotFound, FileExists, NotAuthenticated, Unavailable, UnknownRelease
+from overlay.domain.errors import FileExists, NotAuthenticated, Unavailable, UnknownRelease, UnknownToken
 from overlay.domain.layout import HISTORY, RECORDS, blob_key, sidecar_key, upload_of, upload_of_document
 from overlay.domain.names import ABSENT, MAIN, NormalizedName, UploadId
 from overlay.domain.page import UpstreamPage
 from overlay.domain.ports import BlobStore, Documents
-from overlay.domain.records import HistoryEntry, Record, decode
+from overlay.domain.records import HistoryEntry, Record, decode, encode
 from overlay.domain.rights import Right, Token
 from overlay.domain.stage import Gone, Reason, StagedFile
 from overlay.services.access import Access, TokenRequest, local_operator
@@ -36,7 +38,7 @@ from overlay.storage.blobs_directory import DirectoryBlobs
 from overlay.storage.documents_directory import DirectoryDocuments
 from overlay.storage.files import empty_spool
 from overlay.storage.ledger_memory import MemoryLedger
-from tests.builders import Built, sdist, wheel
+from tests.builders import Built, metadata, sdist, wheel
 from tests.fakes.blobs import MemoryBlobs
 from tests.fakes.documents import MemoryDocuments
 from tests.faults import (
@@ -54,14 +56,38 @@ from tests.faults import (
 )
 from tests.staged import token
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
 DEMO: Final = NormalizedName("demo")
 VERSION: Final = "1.0"
-ONE: Final = wheel("demo", VERSION, payload=b"one")
-TWO: Final = wheel("demo", VERSION, payload=b"two")
-SOURCE: Final = sdist("demo", VERSION)
+# Plain text: rendering reStructuredText would take most of the time of these runs.
+_METADATA: Final = metadata("demo", VERSION, extra_lines=("Description-Content-Type: text/plain",))
+ONE: Final = wheel("demo", VERSION, payload=b"one", metadata_body=_METADATA)
+TWO: Final = wheel("demo", VERSION, payload=b"two", metadata_body=_METADATA)
+SOURCE: Final = sdist("demo", VERSION, files={"PKG-INFO": _METADATA})
 ADMIN: Final = local_operator()
 ADDER: Final = token(Right.ADD, label="adder")
 START_US: Final = 1_700_000_000_000_000
+
+
+class InlineExecutor(ThreadPoolExecutor):
+    """Runs at once what is submitted: no thread decides the order of steps, so a number names the same one again."""
+
+    def submit(
+        self, fn: Callable[Parameters, Result], /, *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Future[Result]:
+        future: Future[Result] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as err:  # noqa: BLE001 - the caller gets it, as from a thread
+            future.set_exception(err)
+        return future
+
+
+@pytest.fixture(autouse=True)
+async def without_threads() -> None:
+    asyncio.get_running_loop().set_default_executor(InlineExecutor(1))
 
 
 class NothingUpstream:
@@ -165,10 +191,8 @@ class Withdraw:
     """Withdraw the release."""
 
     async def run(self, life: Life) -> None:
-        try:
+        with contextlib.suppress(UnknownRelease):  # it happened before
             await life.releases.withdraw(ADMIN, DEMO, VERSION)
-        except UnknownRelease:
-            pass  # the one before it had happened
 
 
 Operation = Put | Withdraw
@@ -310,12 +334,12 @@ async def _faulty_run(world: World, scenario: str, fault: Fault, then: str) -> N
         await model.settle(life)
     life.steps.armed = False
     await model.check(life)
-    for one in THEN[then]:
-        if one is None:
+    for further in THEN[then]:
+        if further is None:
             life = await world.start()
             await model.settle(life)
         else:
-            assert await model.run(life, one) in {"done", "refused"}
+            assert await model.run(life, further) in {"done", "refused"}
             await model.check(life)
     assert await model.run(life, operation) in {"done", "refused"}
     await model.check(life)
@@ -348,8 +372,10 @@ async def test_a_fault_at_any_step_loses_nothing_acknowledged(
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_the_steps_are_those_of_the_design(scenario: str, tmp_path: Path) -> None:
-    """Design §5: bytes; sidecar; admit; record; stage; history of the replaced one after it, of a withdrawn one before
-    forget. A step that comes or goes is seen here, and thought about."""
+    """Design §5: bytes, sidecar, admit, record, stage; the history after it, of a withdrawn one before forget.
+
+    A step that comes or goes is seen here, and thought about.
+    """
     world, (before, operation) = World(tmp_path), SCENARIOS[scenario]
     for one in before:
         await one.run(await world.start())
@@ -440,8 +466,10 @@ async def _check_race(world: World, life: Life, racers: dict[str, Put], ended: d
 
 @pytest.mark.parametrize("race", RACES)
 async def test_two_uploads_of_one_name_end_as_one_of_them(race: str, tmp_path: Path, *, full: bool) -> None:
-    """In every order of their steps, and killed or failing at any of them: one, whole; the greatest serial wins, but
-    an add-only token never takes a name from an acknowledged upload."""
+    """In every order of their steps, and killed or failing at any of them: one, whole; the greatest serial wins.
+
+    But an add-only token never takes a name from an acknowledged upload.
+    """
     dice = random.Random(f"race {race}")
     orders = _orders()
     plain = orders if full else dice.sample(orders, _RACES_SAMPLED)
@@ -450,10 +478,96 @@ async def test_two_uploads_of_one_name_end_as_one_of_them(race: str, tmp_path: P
         faults = [
             Fault(at, effect, error) for at in range(count) for effect in (False, True) for error in (killed, silent)
         ]
-        for fault in faults if full else dice.sample(faults, 2):
+        for fault in dice.sample(faults, min(len(faults), 10 if full else 2)):
             world = World(tmp_path / f"{number}-{fault.at}{fault.took_effect}{fault.error.__name__}")
             try:
                 await _race(world, RACES[race], order, fault)
             except AssertionError as err:
                 err.add_note(f"{order=} {fault=}")
                 raise
+
+
+async def _interrupted_replacement(world: World) -> Model:
+    """Leave a replacement without its history, as a kill between `stage` and it does."""
+    model = Model()
+    for put, at in ((Put(ONE), None), (Put(SOURCE), None), (Put(TWO), 9)):
+        life = await world.start(None if at is None else Fault(at, took_effect=True, error=killed))
+        await model.run(life, put)
+    assert {_short(record.file.sha256) for record in (await world.records()).values()} == {"one", "two", "sdist"}
+    return model
+
+
+@pytest.mark.parametrize("error", FAULTS)
+async def test_a_fault_in_a_rebuild_is_settled_by_the_next(error: str, tmp_path: Path) -> None:
+    """A rebuild that is killed or meets a full disk while it settles losers has lost nothing."""
+    for at, took_effect in product(range(2), (False, True)):
+        world = World(tmp_path / f"{at}{took_effect}")
+        model = await _interrupted_replacement(world)
+        model.may[ONE.filename] = {TWO.sha256}  # the greater serial wins
+        steps = Steps(Fault(at, took_effect, FAULTS[error]))
+        with pytest.raises((Killed, Unavailable)):
+            await rebuild(FaultyDocuments(world.documents, steps), MemoryLedger(world.now_us))
+        await check_swept(world, model)
+        assert [gone.reason for gone in (await world.history()).values()] == [Reason.REPLACED]
+
+
+@pytest.mark.parametrize("error", FAULTS)
+async def test_a_fault_in_a_sweep_deletes_nothing_that_is_staged(error: str, tmp_path: Path) -> None:
+    """A sweep may end at any of its deletions; the next one finishes it."""
+    for at, took_effect in product(range(3), (False, True)):
+        world = World(tmp_path / f"{at}{took_effect}")
+        model = await _interrupted_replacement(world)
+        life = await world.start()
+        await model.settle(life)
+        gone = (await life.releases.history(DEMO))[0]
+        await world.documents.put(  # a kill before its deletion left the record beside the history
+            f"records/demo/{gone.file.upload_id}.json", encode(Record(file=gone.file, form=(), attestations=None))
+        )
+        steps = Steps(Fault(at, took_effect, FAULTS[error]))
+        blobs, documents = FaultyBlobs(world.blobs, steps), FaultyDocuments(world.documents, steps)
+        with pytest.raises((Killed, Unavailable)):
+            await sweep(blobs, documents, now_s=world.now_us() / 1e6 + 3600, older_than_s=0)
+        await check_swept(world, model)
+
+
+async def test_a_sweep_spares_what_is_young(tmp_path: Path) -> None:
+    """An upload whose blob was seen and whose record comes later is younger than `older_than_s`."""
+    world = World(tmp_path)
+    life = await world.start(Fault(8, took_effect=False, error=killed))  # all bytes, no record
+    await Model().run(life, Put(ONE))
+    held = len([info async for info in world.blobs.infos()])
+    assert held > 0
+    now_s = START_US / 1e6 + 100
+    assert (await sweep(world.blobs, world.documents, now_s=now_s, older_than_s=101)).blobs == 0
+    assert (await sweep(world.blobs, world.documents, now_s=now_s, older_than_s=100, dry_run=True)).blobs == held
+    assert (await sweep(world.blobs, world.documents, now_s=now_s, older_than_s=100)).blobs == held
+
+
+@pytest.mark.parametrize("took_effect", [False, True])
+@pytest.mark.parametrize("at", [0, 1])
+async def test_a_revocation_that_failed_succeeds_when_repeated(at: int, took_effect: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    """Whatever step of it failed, after an answer the token opens nothing, now and after a restart."""
+    world = World(tmp_path)
+    life = await world.start()
+    life.steps.armed = False
+    steps = Steps(Fault(at, took_effect, silent))
+    made = _access(life.documents, life.ledger)
+    token, text = await made.create(
+        TokenRequest(label="ada", rights=["stage"], projects=["demo"], stages=["main"], expires_at_s=None)
+    )
+    assert await made.authenticate(text) == token
+    inner = FaultyDocuments(world.documents, steps), FaultyLedger(life.ledger, steps)
+    access = _access(*inner)
+    with pytest.raises(Unavailable):
+        await access.revoke(token.id)
+    with contextlib.suppress(UnknownToken):  # it had happened
+        await access.revoke(token.id)
+    with pytest.raises(NotAuthenticated):
+        await access.authenticate(text)
+    life = await world.start()
+    with pytest.raises(NotAuthenticated):
+        await _access(life.documents, life.ledger).authenticate(text)
+
+
+def _access(documents: FaultyDocuments, ledger: FaultyLedger) -> Access:
+    return Access(ledger, documents, operator_secret="", now_s=lambda: START_US / 1e6, new_bits=lambda: 7)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from overlay.config import Config, ReadConfig
+from overlay.config.tables import Config, ReadConfig
 from tests.fakes.index import ScriptedIndex
 from tests.running import Running, config_for, running
 

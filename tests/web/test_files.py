@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from overlay.config import UploadsConfig
+from overlay.config.tables import UploadsConfig
 from tests.builders import Built, sdist, wheel
 from tests.clock import Clock
 from tests.fakes.index import ScriptedIndex

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from overlay.config import Config
+from overlay.config.tables import Config
 from overlay.domain.names import MAIN
 from overlay.services.access import local_operator
 from overlay.services.local_files import parts_of

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from overlay.config import ReadConfig
+from overlay.config.tables import ReadConfig
 from tests.builders import sdist, wheel
 from tests.fakes.index import ScriptedIndex
 from tests.running import ADMIN, Running, basic, config_for, running

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from overlay.config import Config, UploadsConfig
+from overlay.config.tables import Config, UploadsConfig
 from tests.builders import sdist, wheel
 from tests.clock import Clock
 from tests.fakes.index import ScriptedIndex

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from overlay.config import Config
+from overlay.config.tables import Config
 from tests.builders import wheel
 from tests.clock import Clock
 from tests.fakes.index import Answer, ScriptedIndex

@@ -1,0 +1,262 @@
+"""The ledger against a dict: whatever happens in whatever order, it shows what the dict shows.
+
+Uploads are admitted and staged in separate rules, so serials arrive out of order and twice; the documents are written
+as `Uploads` and `Releases` write them, and a rebuild from them at any time changes nothing that was settled.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+
+from overlay.domain.errors import FileExists
+from overlay.domain.layout import history_key, record_key
+from overlay.domain.names import MAIN, NOTHING_STAGED, NormalizedName, Revision, StageId, UploadId
+from overlay.domain.ports import Ending, StageLedger
+from overlay.domain.records import HistoryEntry, Record, encode
+from overlay.domain.stage import Admitted, AlreadyStaged, Gone, Reason, StagedFile
+from overlay.services.rebuild import rebuild
+from overlay.services.reconcile import reconcile_project, settle
+from overlay.storage.ledger_memory import MemoryLedger
+from tests.fakes.documents import MemoryDocuments
+from tests.staged import claim_for, staged_file, token
+
+Result = TypeVar("Result")
+
+PROJECTS: Final = ("demo", "other")
+STAGES: Final = (MAIN, StageId("flag-day"))
+NAMES: Final = ("{}-1.0-py3-none-any.whl", "{}-1.0.tar.gz")
+START_US: Final = 1_700_000_000_000_000
+
+Name = tuple[StageId, str]
+Shelf = tuple[NormalizedName, StageId]
+
+
+@dataclass(frozen=True)
+class Admission:
+    """An upload between `admit` and its record, in one life of the process."""
+
+    file: StagedFile
+    may_replace: bool
+    life: int
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """The model: which file holds each (stage, filename), and which uploads ended."""
+
+    admitted = Bundle("admitted")
+    staged = Bundle("staged")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.clock_us = START_US
+        self.documents = MemoryDocuments()
+        self.ledger: StageLedger = MemoryLedger(lambda: self.clock_us)
+        self.run(rebuild(self.documents, self.ledger))
+        self.uploads = 0
+        self.life = 0
+        self.last_serial = 0
+        self.held: dict[Name, StagedFile] = {}
+        self.ended: dict[UploadId, Reason] = {}
+        self.tokens: set[str] = set()
+        self.revisions: dict[Shelf, tuple[Revision, frozenset[UploadId]]] = {}
+        self.seen: set[Revision] = set()
+
+    def teardown(self) -> None:
+        self.loop.close()
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        return self.loop.run_until_complete(work)
+
+    @rule(
+        target=admitted,
+        project=st.sampled_from(PROJECTS),
+        stage=st.sampled_from(STAGES),
+        name=st.sampled_from(NAMES),
+        content=st.sampled_from("abc"),
+        may_replace=st.booleans(),
+    )
+    def admit(self, project: str, stage: StageId, name: str, content: str, may_replace: bool) -> object:  # noqa: FBT001
+        self.uploads += 1
+        file = staged_file(
+            self.uploads, project=project, filename=name.format(project), content=content, stage=stage, serial=0
+        )
+        held = self.held.get((stage, file.filename))
+        try:
+            answer = self.run(self.ledger.admit(claim_for(file, replace=may_replace)))
+        except FileExists:
+            assert held is not None
+            assert held.sha256 != file.sha256
+            assert not may_replace
+            return multiple()
+        if isinstance(answer, AlreadyStaged):
+            assert answer.file == held
+            assert held.sha256 == file.sha256
+            return multiple()
+        assert isinstance(answer, Admitted)
+        assert held is None or (held.sha256 != file.sha256 and may_replace)
+        assert answer.serial > self.last_serial, "a serial came twice, or a smaller one after a greater"
+        assert answer.serial >= self.clock_us
+        self.last_serial = answer.serial
+        return Admission(replace(file, serial=answer.serial), may_replace, self.life)
+
+    @rule(target=staged, claim=consumes(admitted))
+    def stage(self, claim: Admission) -> object:
+        if claim.life != self.life:
+            return multiple()  # its process ended before it wrote its record
+        file, may_replace = claim.file, claim.may_replace
+        record = Record(file=file, form=(), attestations=None, replace=may_replace)
+        self.run(self.documents.put(record_key(file.project, file.upload_id), encode(record)))
+        name = file.stage, file.filename
+        held = self.held.get(name)
+        try:
+            answer = self.run(self.ledger.stage(file, replace=may_replace))
+        except FileExists:
+            assert held is not None
+            assert held.sha256 != file.sha256
+            assert not may_replace
+            self.ended[file.upload_id] = Reason.REFUSED
+            self.run(settle(self.documents, Gone(file, Reason.REFUSED, self.clock_us, "ada")))
+            return multiple()
+        expected = None if held is None else held
+        if held is not None and (held.serial > file.serial or held.sha256 == file.sha256):
+            expected = file
+        assert (answer.ended.file if answer.ended is not None else None) == expected
+        if expected is not file:
+            assert held is None or may_replace
+            self.held[name] = file
+            if not may_replace:
+                record = replace(record, replace=True)
+                self.run(self.documents.put(record_key(file.project, file.upload_id), encode(record)))
+        if answer.ended is not None:
+            assert answer.ended.reason is Reason.REPLACED
+            self.ended[answer.ended.file.upload_id] = Reason.REPLACED
+            self.run(settle(self.documents, answer.ended))
+        return file
+
+    @rule(file=staged, may_replace=st.booleans())
+    def stage_again(self, file: StagedFile, may_replace: bool) -> None:  # noqa: FBT001
+        """Idempotent by upload id: nothing changes, and who ended stays ended."""
+        if file.upload_id in self.ended and self.run(self.ledger.entry(file.project, file.upload_id)) is None:
+            return  # rebuilt since: the history says it, and `reconcile_project` asks there first
+        answer = self.run(self.ledger.stage(file, replace=may_replace))
+        assert (answer.ended is not None) == (file.upload_id in self.ended)
+
+    @rule(file=staged)
+    def withdraw(self, file: StagedFile) -> None:
+        staged = self.held.get((file.stage, file.filename)) == file
+        if staged:
+            gone = Gone(file, Reason.WITHDRAWN, self.clock_us, "bob")
+            self.run(self.documents.put(history_key(file.project, file.upload_id), encode(HistoryEntry(gone=gone))))
+        ending = Ending(Reason.WITHDRAWN, self.clock_us, "bob")
+        answer = self.run(self.ledger.forget(file.project, [file.upload_id, UploadId("f" * 32)], ending))
+        assert [gone.file for gone in answer] == ([file] if staged else [])
+        if staged:
+            self.run(self.documents.delete(record_key(file.project, file.upload_id)))
+            del self.held[file.stage, file.filename]
+            self.ended[file.upload_id] = Reason.WITHDRAWN
+
+    @rule(step_us=st.integers(-10_000_000, 10_000_000))
+    def set_clock(self, step_us: int) -> None:
+        """Clocks are set back, too."""
+        self.clock_us = max(self.clock_us + step_us, START_US // 2)
+
+    @rule(label=st.sampled_from("xyz"))
+    def put_token(self, label: str) -> None:
+        self.run(self.ledger.put_token(token(label=label)))
+        self.tokens.add(label)
+
+    @rule(label=st.sampled_from("xyz"))
+    def drop_token(self, label: str) -> None:
+        self.run(self.ledger.drop_token(token(label=label).id))
+        self.tokens.discard(label)
+
+    @rule()
+    def rebuild(self) -> None:
+        """A new ledger over the same documents shows the same, under new revisions."""
+        self.life += 1
+        self.ledger = MemoryLedger(lambda: self.clock_us)
+        rebuilt = self.run(rebuild(self.documents, self.ledger))
+        assert (rebuilt.files, rebuilt.settled) == (len(self.held), 0)
+        self.last_serial = max((file.serial for file in self.held.values()), default=0)
+        self.tokens.clear()  # their documents are not this machine's business
+        self.revisions.clear()
+
+    @rule(project=st.sampled_from(PROJECTS))
+    def reconcile(self, project: str) -> None:
+        """Where no outcome was lost there is nothing to do."""
+        before = dict(self.documents.held)
+        self.run(reconcile_project(self.documents, self.ledger, NormalizedName(project)))
+        assert self.documents.held == before
+
+    @rule(claim=consumes(admitted))
+    def lose_the_outcome_then_reconcile(self, claim: Admission) -> None:
+        """A record that the ledger never heard of is settled as if it had been staged a moment ago."""
+        if claim.life != self.life:
+            return
+        file = claim.file
+        record = Record(file=file, form=(), attestations=None)
+        self.run(self.documents.put(record_key(file.project, file.upload_id), encode(record)))
+        self.run(reconcile_project(self.documents, self.ledger, file.project))
+        held = self.held.get((file.stage, file.filename))
+        wins = held is None or (held.serial < file.serial and held.sha256 != file.sha256)
+        loser = held if wins else file
+        if wins:
+            self.held[file.stage, file.filename] = file
+        if loser is not None:
+            self.ended[loser.upload_id] = Reason.REPLACED
+
+    @invariant()
+    def it_shows_what_the_dict_shows(self) -> None:
+        everything = sorted(self.held.values(), key=lambda file: (file.project, file.version, file.filename))
+        index = self.run(self.ledger.index()).files
+        assert sorted(index, key=lambda file: (file.project, file.version, file.filename, file.stage)) == sorted(
+            everything, key=lambda file: (file.project, file.version, file.filename, file.stage)
+        )
+        assert self.run(self.ledger.staged_bytes()) == sum(file.size_bytes for file in everything)
+        for stage in STAGES:
+            _, names = self.run(self.ledger.names((stage,)))
+            assert names == tuple(sorted({file.project for file in everything if file.stage == stage}))
+
+    @invariant()
+    def a_revision_names_one_state(self) -> None:
+        for project in map(NormalizedName, PROJECTS):
+            snapshots = self.run(self.ledger.snapshot(project, STAGES))
+            assert self.run(self.ledger.revisions(project, STAGES)) == tuple(one.revision for one in snapshots)
+            for snapshot in snapshots:
+                expected = [
+                    file for file in self.held.values() if (file.project, file.stage) == (project, snapshot.stage)
+                ]
+                assert list(snapshot.files) == sorted(expected, key=lambda file: file.filename)
+                self._check_revision(
+                    (project, snapshot.stage),
+                    snapshot.revision,
+                    frozenset(file.upload_id for file in snapshot.files),
+                )
+
+    def _check_revision(self, shelf: Shelf, revision: Revision, ids: frozenset[UploadId]) -> None:
+        assert (revision == NOTHING_STAGED) == (not ids)
+        known = self.revisions.get(shelf)
+        if known is None or known[1] != ids:
+            assert revision == NOTHING_STAGED or revision not in self.seen, "an old revision names a new state"
+        else:
+            assert known[0] == revision, "the revision changed though nothing else did"
+        self.seen.add(revision)
+        self.revisions[shelf] = (revision, ids)
+
+    @invariant()
+    def an_entry_is_found_by_its_upload(self) -> None:
+        for file in self.held.values():
+            assert self.run(self.ledger.entry(file.project, file.upload_id)) == file
+            assert self.run(self.ledger.entry(NormalizedName("stranger"), file.upload_id)) is None
+        for upload in self.ended:
+            for project in map(NormalizedName, PROJECTS):
+                assert not isinstance(self.run(self.ledger.entry(project, upload)), StagedFile)
+        assert {one.label for one in self.run(self.ledger.tokens())} == self.tokens
+
+
+TestLedger = LedgerMachine.TestCase
