@@ -1,6 +1,9 @@
 """The only module that names concrete classes: from a configuration to running services."""
 
+import asyncio
 import contextlib
+import fcntl
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -9,9 +12,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from overlay import __version__
+from overlay.caching.local_disk import translating
 from overlay.caching.threads import in_thread
 from overlay.config.tables import Config
-from overlay.domain.errors import InvalidConfig
+from overlay.domain.errors import InvalidConfig, StoreInUse
 from overlay.domain.names import UploadId
 from overlay.domain.ports import BlobStore, Documents, ProjectList, StageLedger, Upstream
 from overlay.services.access import Access
@@ -20,9 +24,10 @@ from overlay.services.facts import facts_reader
 from overlay.services.first_token import ensure_admin_token
 from overlay.services.pages import Pages
 from overlay.services.projects import Projects
-from overlay.services.rebuild import Rebuilt, rebuild
+from overlay.services.rebuild import Rebuilt, mark, rebuild
 from overlay.services.releases import Releases
 from overlay.services.reports import Reports
+from overlay.services.sweep import sweep_regularly
 from overlay.services.uploads import Uploads, UploadSettings
 from overlay.storage.blobs_directory import DirectoryBlobs
 from overlay.storage.documents_directory import DirectoryDocuments
@@ -79,6 +84,10 @@ async def wired(
         services = _services(config, store, upstream, project_list, now_s)
         stack.push_async_callback(services.pages.close)
         stack.push_async_callback(services.uploads.close)
+        sweeping = asyncio.ensure_future(
+            sweep_regularly(store.blobs, store.documents, grace_s=config.uploads.grace_s, now_s=now_s)
+        )
+        stack.callback(sweeping.cancel)
         token_file = None
         if not config.admin_token:
             token_file = await ensure_admin_token(store.root, services.access, store.ledger)
@@ -92,6 +101,7 @@ async def _opened_store(config: Config, now_us: Callable[[], int]) -> AsyncItera
     try:
         spool = await in_thread(empty_spool, root)
         documents, ledger = DirectoryDocuments(root, spool), MemoryLedger(now_us)
+        await mark(documents)
         rebuilt = await rebuild(documents, ledger)
         yield _Store(root, spool, DirectoryBlobs(root, spool), documents, ledger, rebuilt)
     finally:
@@ -139,7 +149,7 @@ def _services(
             new_upload_id=_new_upload_id,
         ),
         pages=Pages(upstream, store.ledger, facts_of, limit_bytes=config.cache.page_bytes // 2),
-        projects=Projects(project_list, store.ledger),
+        projects=Projects(project_list, store.ledger, upstream, facts_of),
         downloads=Downloads(
             blobs=store.blobs,
             documents=store.documents,
@@ -156,6 +166,7 @@ def _services(
             facts_of=facts_of,
             reports=reports,
             now_us=now_us,
+            fresh_s=config.upstream.fresh_s,
         ),
         blobs=store.blobs,
         documents=store.documents,
@@ -165,13 +176,45 @@ def _services(
     )
 
 
-async def rebuilt_store(config: Config) -> Rebuilt:
-    """Open the store and read all of it once, to check it; makes nothing but the folder itself and its lock.
+async def rebuilt_store(config: Config) -> Rebuilt | None:
+    """Read all of the store once, to check it, and change nothing; None where its folder is not made yet.
 
     Raises StoreInUse, RecordCorrupt, StoreUnavailable.
     """
-    async with _opened_store(config, _microseconds(time.time)) as store:
-        return store.rebuilt
+    root = await in_thread(Path(config.store.path).absolute)
+    with translating(f"reading {root}"):
+        if not await in_thread(root.exists):
+            return None
+        await in_thread(_refuse_if_locked, root)
+        documents = _ReadOnly(DirectoryDocuments(root, root / "spool"))
+        await mark(documents)
+        return await rebuild(documents, MemoryLedger(_microseconds(time.time)))
+
+
+def _refuse_if_locked(root: Path) -> None:
+    """Look at the store's lock without making it, as DirectoryLock would. Raises StoreInUse."""
+    try:
+        lock = (root / "lock").open("rb")
+    except FileNotFoundError:
+        return
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise StoreInUse(str(root), lock.read(32).decode("ascii", "replace").strip()) from err
+
+
+class _ReadOnly:
+    """Documents that can be read; what a rebuild would settle is left for the next start."""
+
+    def __init__(self, documents: Documents) -> None:
+        self.get, self.keys, self.scan = documents.get, documents.keys, documents.scan
+
+    async def put(self, key: str, body: bytes) -> None:
+        """Write nothing."""
+
+    async def delete(self, key: str) -> None:
+        """Delete nothing."""
 
 
 @contextlib.asynccontextmanager
@@ -207,6 +250,7 @@ def _uploads(config: Config, spool: Path) -> UploadSettings:
         strict=config.uploads.strict,
         fresh_s=config.upstream.fresh_s,
         spool=spool,
+        inspections=os.cpu_count() or 1,
     )
 
 

@@ -186,7 +186,18 @@ class FaultyBlobs:
     @contextlib.asynccontextmanager
     async def create(self, key: BlobKey) -> AsyncIterator[FaultyWriter]:
         context = self._inner.create(key)
-        writer = await self._steps.take("open", context.__aenter__)
+        opened: list[BlobWriter] = []
+
+        async def enter() -> BlobWriter:
+            opened.append(await context.__aenter__())
+            return opened[0]
+
+        try:
+            writer = await self._steps.take("open", enter)
+        except BaseException as err:
+            if opened:  # this process lives on, and has to close what it opened
+                await context.__aexit__(type(err), err, err.__traceback__)
+            raise
         try:
             yield FaultyWriter(writer, self._steps)
         except BaseException as err:

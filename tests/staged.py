@@ -58,6 +58,7 @@ def claim_for(file: StagedFile, *, replace: bool = True) -> Claim:
         filename=file.filename,
         upload_id=file.upload_id,
         sha256=file.sha256,
+        grant=file.grant,
         replace=replace,
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from overlay.config.loading import load, parse
-from overlay.config.showing import shown
+from overlay.config.showing import shown, without_userinfo
 from overlay.config.tables import Config
 from overlay.domain.errors import InvalidConfig
 from overlay.packed import packed
@@ -60,6 +60,20 @@ def test_every_problem_is_said_at_once() -> None:
         ('[upstream]\nusername = "ada"', "belong together"),
         ("[upstream]\nfresh_s = 0", "fresh_s must be greater than 0"),
         ("public_url = 5", "public_url must be a string"),
+        ('public_url = "https://"', "public_url must name a host"),
+        ('public_url = "https:///next"', "public_url must name a host"),
+        ('public_url = "https://[::1"', "public_url must name a host"),
+        ('public_url = "https://index.example/?x=1"', "without query"),
+        ('public_url = "https://index.example/#x"', "without query"),
+        ('public_url = "https://index.example/{stage}"', "without query"),
+        ('public_url = "https://t0ken@index.example"', "public_url must not hold a credential"),
+        ('[upstream]\nurl = "https://[::1/simple/"', "must be the http(s) URL"),
+        ('[upstream]\nurl = "https://index.example:99999/simple/"', "must be the http(s) URL"),
+        ('[upstream]\nproxy = "ada:hunter2@proxy.example:3128"', "[upstream] proxy must be"),
+        ("[upstream]\nstale_s = -1", "[upstream] stale_s must not be negative"),
+        ("[uploads]\nquota_bytes = -1", "[uploads] quota_bytes must not be negative"),
+        ("[uploads]\ngrace_s = -1", "[uploads] grace_s must be at least 60: sweep deletes"),
+        ("[uploads]\ngrace_s = 59", "[uploads] grace_s must be at least 60: sweep deletes"),
     ],
 )
 def test_what_cannot_work_is_refused(text: str, sentence: str) -> None:
@@ -88,6 +102,15 @@ def test_the_environment_wins_and_is_parsed_as_toml() -> None:
     assert config.public_url == "https://index.example/next"
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("2026", "2026"), ("true", "true"), ("1e3", "1e3"), ("[x]", "[x]"), ('"a b"', "a b"), ("'7'", "7")],
+)
+def test_a_string_of_the_environment_may_look_like_anything(text: str, value: str) -> None:
+    """A user may be called 12345; quotes are TOML's."""
+    assert parse({}, {"OVERLAY_STORE_PATH": text}, source="x").store.path == value
+
+
 @pytest.mark.parametrize("token", ["short", "ovl_short", "x" * 60])
 def test_an_admin_token_of_the_wrong_form_is_refused(token: str) -> None:
     """And not quoted."""
@@ -108,6 +131,16 @@ def test_what_is_printed_is_valid_and_holds_no_secret() -> None:
     assert raw["server"]["port"] == 8080
     assert parse(tomllib.loads(shown(Config())), {}, source="x") == Config()
     assert TOKEN not in repr(config)
+
+
+@pytest.mark.parametrize("userinfo", ["s3cret", "s3cret:", ":s3cret", "ada:s3cret", "ada:s3cr%65t@s3cret"])
+def test_no_part_of_a_credential_in_a_url_is_printed(userinfo: str) -> None:
+    """A token may stand where the user's name does."""
+    upstream = {"url": f"https://{userinfo}@index.example/simple/", "proxy": f"http://{userinfo}@proxy.example:3128"}
+    text = shown(parse({"upstream": upstream}, {}, source="x"))
+    assert "s3cr" not in text
+    assert 'url = "https://********@index.example/simple/"' in text
+    assert without_userinfo(upstream["url"]) == "https://index.example/simple/"
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ An index in front of PyPI: every live project, plus what you have staged.
     overlay serve                                        # http://127.0.0.1:8080; its token is in data/admin-token
     export OVERLAY_URL=http://127.0.0.1:8080 OVERLAY_TOKEN=$(cat data/admin-token)
     python -m build                                      # once; these very bytes will be released
-    twine upload --repository-url $OVERLAY_URL/legacy/ -u __token__ -p $OVERLAY_TOKEN dist/*    # PyPI sees nothing
+    twine upload --repository-url $OVERLAY_URL/legacy/ -u __token__ -p "$OVERLAY_TOKEN" dist/*  # PyPI sees nothing
     pip install --index-url $OVERLAY_URL/simple/ demo==1.1      # staged demo, live dependencies
     overlay show demo==1.1                               # files, digests, and what PyPI would refuse
 """

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from overlay.config.checks import checked
 from overlay.config.loading import load
-from overlay.config.showing import shown
+from overlay.config.showing import shown, without_userinfo
 from overlay.config.tables import Config
 from overlay.domain.errors import InvalidConfig, OverlayError, StoreInUse, UpstreamCorrupt, UpstreamUnavailable
 from overlay.domain.names import MAIN, project_name
@@ -32,8 +32,10 @@ from overlay.wiring import Wired, rebuilt_store, upstream_client, wired
 
 DONE, FAILED, USAGE = 0, 1, 2
 
-# Uploads under way at SIGTERM get this long; systemd and Kubernetes kill after 90 and 30 s by default.
-_DRAIN_S: Final = 25.0
+# From SIGTERM to the last connection closed, whatever is under way; systemd and Kubernetes kill after 90 and 30 s by
+# default. Uploads may use all of it but the last second, in which what is left is broken off and cleaned up.
+_STOP_S: Final = 25.0
+_LAST_S: Final = 1.0
 _THREADS: Final = 32
 _PROBED: Final = "pip"
 
@@ -100,7 +102,7 @@ async def _serve(config: Config, files: Sequence[Path]) -> int:
         running = await stack.enter_async_context(wired(config, ephemeral=bool(files)))
         lifecycle = Lifecycle()
         app = application(running.services, running.web, lifecycle, now_s=running.now_s)
-        served = runner(app, shutdown_timeout_s=_DRAIN_S, access_log=sys.stderr)
+        served = runner(app, shutdown_timeout_s=_LAST_S, access_log=sys.stderr)
         await served.setup()
         stack.push_async_callback(served.cleanup)
         for path in files:
@@ -109,18 +111,27 @@ async def _serve(config: Config, files: Sequence[Path]) -> int:
         await site.start()
         _announce(running, config, _bound_port(served), files)
         await stop.wait()
-        await _drain(site, lifecycle)
+        await drain(served, lifecycle, within_s=_STOP_S)
     return DONE
 
 
-async def _drain(site: web.TCPSite, lifecycle: Lifecycle) -> None:
-    """Take no new connections and no new uploads; wait for the uploads under way, within limits."""
+async def drain(served: web.AppRunner, lifecycle: Lifecycle, *, within_s: float) -> None:
+    """Take no new connections and no new uploads, wait for what is under way, and break off what is left in time."""
+    deadline_s = asyncio.get_running_loop().time() + within_s
     lifecycle.draining = True
     _log.info("stopping; %d uploads under way", lifecycle.in_flight)
-    await site.stop()
+    for site in served.sites:
+        await site.stop()
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_DRAIN_S):
+        async with asyncio.timeout_at(deadline_s - _LAST_S):
             await lifecycle.idle()
+    if lifecycle.in_flight:
+        _log.warning("%d uploads are broken off: they did not end in time", lifecycle.in_flight)
+    if served.server is not None:
+        served.server.pre_shutdown()
+        left_s = max(deadline_s - asyncio.get_running_loop().time(), _LAST_S)
+        # aiohttp waits this long twice: for handlers to end, then for those whose request's body it broke off.
+        await served.server.shutdown(left_s / 2)
 
 
 async def _stage(running: Wired, path: Path) -> None:
@@ -132,7 +143,7 @@ async def _stage(running: Wired, path: Path) -> None:
 def _announce(running: Wired, config: Config, port: int, files: Sequence[Path]) -> None:
     host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
     root = running.web.public_url or f"http://{host}:{port}"
-    print(f"overlay listens on {root}/ in front of {config.upstream.url}", flush=True)
+    print(f"overlay listens on {root}/ in front of {without_userinfo(config.upstream.url)}", flush=True)
     rebuilt = running.rebuilt
     _log.info("%d staged files loaded in %.2f s", rebuilt.files, rebuilt.took_s)
     print(f"  pip install --index-url {root}/simple/ PROJECT")
@@ -152,7 +163,10 @@ async def _check(config: Config) -> int:
     failed = False
     try:
         rebuilt = await rebuilt_store(config)
-        print(f"store          ok, {rebuilt.files} staged files in {config.store.path}")
+        if rebuilt is None:
+            print(f"store          ok, {config.store.path} is not there yet: the first start will make it")
+        else:
+            print(f"store          ok, {rebuilt.files} staged files in {config.store.path}")
     except StoreInUse as err:
         print(f"store          in use by process {err.holder}, which is fine if that is your server")
     except OverlayError as err:
@@ -161,8 +175,8 @@ async def _check(config: Config) -> int:
     try:
         async with upstream_client(config) as client:
             page = await client.fetch(project_name(_PROBED), None)
-            size = len(page.body) if page.body is not None else 0
-            print(f"upstream       ok, {config.upstream.url} has {_PROBED} ({size:,} bytes)")
+            has = f"has no {_PROBED}, but answers" if page.body is None else f"has {_PROBED} ({len(page.body):,} bytes)"
+            print(f"upstream       ok, {client.settings.shown} {has}")
     except (UpstreamUnavailable, UpstreamCorrupt, InvalidConfig) as err:
         failed = True
         print(f"upstream       FAILED: {err}")

@@ -1,10 +1,14 @@
 """Whether a configuration makes sense as a whole."""
 
-from urllib.parse import urlsplit
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
 
 from overlay.config.tables import Config
 from overlay.domain.errors import InvalidConfig
 from overlay.domain.rights import PREFIX, SHORTEST_ADMIN_TOKEN
+
+# Bytes that nothing names yet may be an upload between its last byte and its record: a sweep must not take them.
+_SHORTEST_GRACE_S: Final = 60
 
 
 def checked(config: Config) -> Config:
@@ -16,12 +20,11 @@ def checked(config: Config) -> Config:
 
 
 def _impossible(config: Config) -> list[str]:
-    problems = []
-    if config.public_url and urlsplit(config.public_url).scheme not in {"http", "https"}:
-        problems.append("public_url must begin with http:// or https://.")
-    upstream = urlsplit(config.upstream.url)
-    if upstream.scheme not in {"http", "https"} or not upstream.hostname:
+    problems = _public_url_problems(config.public_url)
+    if _web_address(config.upstream.url) is None:
         problems.append("[upstream] url must be the http(s) URL of a simple index.")
+    if config.upstream.proxy and _web_address(config.upstream.proxy) is None:
+        problems.append("[upstream] proxy must be the http(s) URL of a proxy.")
     if config.store.kind != "directory":
         problems.append(f'[store] kind {config.store.kind!r} is unknown; it is "directory".')
     if config.ledger.kind != "memory":
@@ -36,6 +39,12 @@ def _impossible(config: Config) -> list[str]:
     if bool(config.upstream.username) != bool(config.upstream.password_file):
         problems.append("[upstream] username and password_file belong together.")
     problems += [f"[{table}] {key} must be greater than 0." for table, key, value in _positive(config) if value <= 0]
+    problems += [f"[{table}] {key} must not be negative." for table, key, value in _natural(config) if value < 0]
+    if config.uploads.grace_s < _SHORTEST_GRACE_S:
+        problems.append(
+            f"[uploads] grace_s must be at least {_SHORTEST_GRACE_S}: sweep deletes what nothing names for that long, "
+            "and an upload that is just being finished is not named yet."
+        )
     problems += _admin_token_problems(config.admin_token)
     return problems
 
@@ -48,6 +57,38 @@ def _positive(config: Config) -> list[tuple[str, str, int]]:
         ("cache", "page_bytes", config.cache.page_bytes),
         ("cache", "disk_bytes", config.cache.disk_bytes),
     ]
+
+
+def _natural(config: Config) -> list[tuple[str, str, int]]:
+    return [
+        ("upstream", "stale_s", config.upstream.stale_s),
+        ("uploads", "quota_bytes", config.uploads.quota_bytes),
+    ]
+
+
+def _public_url_problems(url: str) -> list[str]:
+    if not url:
+        return []
+    if not url.startswith(("http:", "https:")):
+        return ["public_url must begin with http:// or https://."]
+    address = _web_address(url)
+    if address is None:
+        return ["public_url must name a host."]
+    if "@" in address.netloc:
+        return ["public_url must not hold a credential: every page shows it."]
+    if set(url) & set("?#{}"):
+        return ["public_url must end with its path, without query (?), fragment (#) and braces."]
+    return []
+
+
+def _web_address(url: str) -> SplitResult | None:
+    """Split an http(s) URL that names a host and no impossible port; None for everything else."""
+    try:
+        address = urlsplit(url)
+        possible = address.scheme in {"http", "https"} and address.hostname and address.port != 0
+    except ValueError:
+        return None
+    return address if possible else None
 
 
 def _admin_token_problems(token: str) -> list[str]:

@@ -1,7 +1,8 @@
 """From config.toml and the environment to a `Config`; every problem at once.
 
 The packed `config.toml` names every key with its default and is the list of what exists; a file of the operator's may
-set any of them, and so may `OVERLAY_<TABLE>_<KEY>`. Environment values are parsed as TOML, else taken as strings.
+set any of them, and so may `OVERLAY_<TABLE>_<KEY>`. Environment values are parsed as TOML; where that is not what the
+key takes, and the key takes a string, the text is taken as it is: a user may be called 12345.
 """
 
 import difflib
@@ -81,20 +82,21 @@ def _from_environment(
     for variable, text in environ.items():
         if variable in known:
             name, key = known[variable]
-            tables[name][key] = _parsed(text)
+            tables[name][key] = _parsed(text, getattr(TABLES[name](), key))
         elif variable == "OVERLAY_PUBLIC_URL":
-            values["public_url"] = text
+            values["public_url"] = _parsed(text, "")
         elif variable.startswith("OVERLAY_") and variable not in _RESERVED:
             problems.append(
                 f"unknown environment variable {variable}{_nearest(variable, [*known, 'OVERLAY_PUBLIC_URL'])}."
             )
 
 
-def _parsed(text: str) -> object:
+def _parsed(text: str, default: object) -> object:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        value: object = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    return text if isinstance(default, str) and not isinstance(value, str) else value
 
 
 def _table(name: str, kind: type, values: Mapping[str, object], problems: list[str]) -> object:

@@ -1,12 +1,16 @@
 """A configuration as TOML for people, secrets redacted."""
 
+import re
 from dataclasses import fields
 from typing import Final
-from urllib.parse import urlsplit
+
+from yarl import URL
 
 from overlay.config.tables import TABLES, Config
 
 REDACTED: Final = "********"
+
+_USERINFO: Final = re.compile(r"(?<=://)[^/?#]*@")
 
 
 def shown(config: Config) -> str:
@@ -20,11 +24,14 @@ def shown(config: Config) -> str:
     return "\n".join(lines) + "\n"
 
 
+def without_userinfo(url: str) -> str:
+    """Return the URL for people: what stands before its host is nobody's."""
+    return str(URL(url).with_user(None))
+
+
 def _redacted(value: object) -> object:
-    """Hide what a URL carries before its host."""
-    if isinstance(value, str) and "://" in value and (parts := urlsplit(value)).password is not None:
-        return value.replace(f"{parts.username}:{parts.password}@", f"{REDACTED}@")
-    return value
+    """Hide what a URL carries before its host: with a password or without, a user may be a token."""
+    return _USERINFO.sub(f"{REDACTED}@", value) if isinstance(value, str) else value
 
 
 def _toml(value: object) -> str:

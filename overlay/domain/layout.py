@@ -9,6 +9,8 @@ SIDECAR: Final = ".metadata"
 RECORDS: Final = "records/"
 HISTORY: Final = "history/"
 TOKENS: Final = "state/tokens/"
+STORE_MARK: Final = "state/store.json"
+"""Says that a store lies here, and in which layout; readiness reads it."""
 
 
 def blob_key(upload: UploadId, filename: str) -> BlobKey:

@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 from packaging.version import InvalidVersion, Version
 
-from overlay.domain.layout import SIDECAR
 from overlay.domain.page import File, ProjectPage
 from overlay.domain.stage import StagedFile
 
@@ -60,11 +59,6 @@ def shown(file: StagedFile, files_base: str, yanked: Mapping[str, bool | str] = 
         size=file.size_bytes,
         upload_time=timestamp(file.staged_at_us),
     )
-
-
-def sidecar_name(filename: str) -> str:
-    """Return the name under which a file's core metadata is served (PEP 658)."""
-    return filename + SIDECAR
 
 
 def timestamp(at_us: int) -> str:

@@ -173,6 +173,7 @@ class StageLedger(Protocol):
     async def admit(self, claim: Claim) -> Admitted | AlreadyStaged:
         """Decide whether an upload may go on, and give it its serial. Changes nothing that readers see.
 
+        The same bytes by a stronger grant (`stage.repeats`) may go on whatever `replace` says.
         Raises FileExists when other bytes hold the name and the claim may not replace them.
         """
 

@@ -61,14 +61,30 @@ def encode(document: Record | HistoryEntry | TokenDocument) -> bytes:
     return _encoder.encode(document)
 
 
+def encode_mark() -> bytes:
+    """Form the document that marks a store."""
+    return _encoder.encode(_Version(SCHEMA))
+
+
+def check_mark(key: str, body: bytes) -> None:
+    """Refuse a store of a newer program. Raises RecordCorrupt."""
+    try:
+        _check_schema(key, _version.decode(body).schema)
+    except msgspec.DecodeError as err:
+        raise RecordCorrupt(key, str(err)) from err
+
+
 def decode(key: str, body: bytes, kind: type[Document]) -> Document:
     """Read a document. Raises RecordCorrupt, naming the key."""
     try:
-        schema = _version.decode(body).schema
-        if schema > SCHEMA:
-            raise RecordCorrupt(
-                key, f"it has schema {schema}, this program knows up to {SCHEMA}; run the newer version of overlay"
-            )
+        _check_schema(key, _version.decode(body).schema)
         return msgspec.json.decode(body, type=kind)
     except msgspec.DecodeError as err:
         raise RecordCorrupt(key, str(err)) from err
+
+
+def _check_schema(key: str, schema: int) -> None:
+    if schema > SCHEMA:
+        raise RecordCorrupt(
+            key, f"it has schema {schema}, this program knows up to {SCHEMA}; run the newer version of overlay"
+        )

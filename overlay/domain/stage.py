@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Final, Literal
 
 from overlay.domain.names import NormalizedName, Revision, Serial, StageId, UploadId
+from overlay.domain.rights import EVERY_PROJECT
 
 Kind = Literal["wheel", "sdist"]
 
@@ -96,6 +97,7 @@ class Claim:
     filename: str
     upload_id: UploadId
     sha256: str
+    grant: str
     replace: bool
     """Whether other staged bytes of this name may be replaced."""
 
@@ -112,6 +114,14 @@ class AlreadyStaged:
     """These very bytes are staged under this name; nothing changes."""
 
     file: StagedFile
+
+
+def repeats(held: StagedFile, *, sha256: str, grant: str) -> bool:
+    """Say whether bringing these bytes under the held file's name would change nothing.
+
+    What `*` staged is hidden beside foreign files upstream (design §9); a grant that names the project shows it.
+    """
+    return held.sha256 == sha256 and not (held.grant == EVERY_PROJECT and grant != EVERY_PROJECT)
 
 
 @dataclass(frozen=True, slots=True)

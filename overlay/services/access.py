@@ -71,7 +71,7 @@ class Access:
     async def authenticate(self, secret: str | None) -> Token:
         """Return the caller's token. Raises NotAuthenticated, ForeignToken; never quotes the secret."""
         if not secret:
-            raise NotAuthenticated("This needs a token of this overlay: user name __token__, password ovl_….")
+            raise NotAuthenticated("This needs a token of this overlay: user name __token__, password ovl_...")
         if secret.startswith(FOREIGN_PREFIX):
             raise ForeignToken
         sha256 = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
@@ -134,7 +134,7 @@ def require(token: Token, right: Right) -> None:
     if not token.allows(right):
         raise NotGranted(
             f"The token {token.label!r} may not do this: it carries {_words(token.rights)}, and this needs {right}. "
-            f"An admin can make another: overlay token create --right {right} …"
+            f"An admin can make another: overlay token create --label LABEL --right {right} --project PROJECT"
         )
 
 
@@ -148,7 +148,7 @@ def require_grant(token: Token, right: Right, project: NormalizedName, stage: St
         because = " (* covers only names that upstream does not have)" if on_upstream and "*" in token.projects else ""
         raise NotGranted(
             f"The token {token.label!r} may not stage {project!r}: it is for {_words(token.projects)}{because}. "
-            f"An admin can grant it: overlay token create --project {project} --right {right} …"
+            f"An admin can grant it: overlay token create --label LABEL --project {project} --right stage"
         )
     return grant
 

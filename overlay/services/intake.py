@@ -24,7 +24,11 @@ CHUNK_BYTES: Final = 256 * 1024  # measured best for hash and write in one threa
 _FIELD_LIMIT_BYTES: Final = 8 * 1024 * 1024  # descriptions reach megabytes at PyPI
 _FORM_LIMIT_BYTES: Final = 16 * 1024 * 1024
 _FIELD_COUNT_LIMIT: Final = 4096  # a form repeats a key per requirement and classifier
-_NOT_KEPT: Final = frozenset({":action", "protocol_version", "description", "attestations", "content"})
+_NAME_LIMIT: Final = 100  # "description_content_type" has 24 characters
+_KEPT_LIMIT_BYTES: Final = 256 * 1024
+"""Of fields and attestations in the record: a rebuild reads every record. A thousand requirements take some 80 KB."""
+_ATTESTATIONS: Final = "attestations"  # kept beside the fields
+_NOT_KEPT: Final = frozenset({":action", "protocol_version", "description", _ATTESTATIONS, "content"})
 _DIGEST_FIELDS: Final = ("md5_digest", "sha256_digest", "blake2_256_digest")
 
 
@@ -50,15 +54,21 @@ class Form:
 
     fields: list[tuple[str, str]] = field(default_factory=list)
     _size: int = 0
+    _kept_size: int = 0
 
     def add(self, part: Field) -> None:
-        """Keep a field. Raises BadUpload for too many, TooLarge for too much."""
-        size = len(part.value.encode("utf-8", "surrogatepass"))
+        """Keep a field. Raises BadUpload for too many or a strange name, TooLarge for too much."""
+        if len(part.name) > _NAME_LIMIT:
+            raise BadUpload(f"The form has a field with a name of more than {_NAME_LIMIT} characters.")
+        size = len((part.name + part.value).encode("utf-8", "surrogatepass"))
         if size > _FIELD_LIMIT_BYTES:
             raise TooLarge(f"The field {part.name[:80]!r}", _FIELD_LIMIT_BYTES)
         self._size += size
         if self._size > _FORM_LIMIT_BYTES:
             raise TooLarge("The form without its file", _FORM_LIMIT_BYTES)
+        self._kept_size += size if part.name not in _NOT_KEPT or part.name == _ATTESTATIONS else 0
+        if self._kept_size > _KEPT_LIMIT_BYTES:
+            raise TooLarge("The form without file and description", _KEPT_LIMIT_BYTES)
         if len(self.fields) >= _FIELD_COUNT_LIMIT:
             raise BadUpload(f"The form has more than {_FIELD_COUNT_LIMIT} fields.")
         # PyPI drops the value UNKNOWN, which old tools send for "nothing" (legacy-upload §3, step 1).

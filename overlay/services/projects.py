@@ -2,8 +2,12 @@
 
 At 900,000 names (40 MB) nothing is rendered or compressed per request: the head was prepared when upstream's list was
 fetched, and the tail is a few names and the closing brackets.
+
+A staged name is listed if its page would be there: not where all its files are hidden by what is known of upstream
+(quarantined, foreign, live). That changes without the ledger, so it is decided per request and is part of the ETag.
 """
 
+import asyncio
 import hashlib
 import html
 import json
@@ -16,15 +20,19 @@ from overlay.caching.lru import ByteLru
 from overlay.caching.threads import in_thread
 from overlay.domain.encodings import compress
 from overlay.domain.gzip_splice import gzip_tail
-from overlay.domain.names import NormalizedName, Revision, Validator
+from overlay.domain.listing import listable
+from overlay.domain.names import NormalizedName, Revision, StageId, Validator
 from overlay.domain.negotiate import content_encoding
 from overlay.domain.page import Encoding, Format, View
-from overlay.domain.ports import PreparedList, ProjectList, StageLedger
+from overlay.domain.ports import PreparedList, ProjectList, StageLedger, Upstream
+from overlay.services.facts import FactsOf
 
-RENDERER: Final = "1"
+RENDERER: Final = "2"
 _FEW: Final = 16
 _PIECE_BYTES: Final = 256 * 1024
 _NEW_LIMIT_BYTES: Final = 16 * 1024 * 1024
+_LISTED_LIMIT_BYTES: Final = 8 * 1024 * 1024
+_BATCH: Final = 256  # names decided between two turns of the loop: under a millisecond
 _OVERHEAD_BYTES: Final = 200
 _OFFERED: Final = (Encoding.GZIP,)  # the one coding whose members can be continued
 
@@ -43,31 +51,43 @@ class IndexPage:
 
 
 class Projects:
-    """Serves the project lists of every view."""
+    """Serves the project lists of every view. Without `upstream` and `facts_of` every staged name is listed."""
 
-    def __init__(self, project_list: ProjectList, ledger: StageLedger) -> None:
+    def __init__(
+        self,
+        project_list: ProjectList,
+        ledger: StageLedger,
+        upstream: Upstream,
+        facts_of: FactsOf,
+    ) -> None:
         self._project_list = project_list
         self._ledger = ledger
+        self._upstream = upstream
+        self._facts_of = facts_of
         self._new: ByteLru[tuple[Validator, Revision], tuple[NormalizedName, ...]] = ByteLru(
             _NEW_LIMIT_BYTES, lambda names: _OVERHEAD_BYTES + 100 * len(names)
         )
+        self._listed: ByteLru[tuple[NormalizedName, Validator, tuple[StageId, ...], tuple[Revision, ...]], bool] = (
+            ByteLru(_LISTED_LIMIT_BYTES, lambda _: _OVERHEAD_BYTES)
+        )
+        """Whether a project of which upstream has a page has staged files to list."""
 
     async def page(self, view: View, page_format: Format, accept_encoding: str | None) -> IndexPage:
         """Form the list as of now. Raises UpstreamUnavailable, UpstreamCorrupt (live views), LedgerUnavailable."""
         upstream = await self._project_list.prepared() if view.live else None
         revision, names = await self._ledger.names(view.stages)
+        if upstream is not None:
+            names = await self._only_staged(upstream, revision, names)
+        hidden = await self._hidden(view.stages, names)
+        names = tuple(name for name in names if name not in hidden)
         encoding = content_encoding(accept_encoding, _OFFERED)
         validator = upstream.validator if upstream is not None else ""
-        etag = _etag(view, validator, revision, page_format, encoding)
+        etag = _etag(view, validator, revision, hidden, page_format, encoding)
         if upstream is None:
             plain = _head(page_format) + _tail(page_format, names, first=True)
             return IndexPage(None, 0, compress(plain, encoding), page_format, encoding, etag, None)
-        head, tail = _spliced(
-            upstream,
-            page_format,
-            encoding,
-            _tail(page_format, await self._only_staged(upstream, revision, names), first=not upstream.has_projects),
-        )
+        ours = _tail(page_format, names, first=not upstream.has_projects)
+        head, tail = _spliced(upstream, page_format, encoding, ours)
         size = (await in_thread(head.stat)).st_size
         return IndexPage(head, size, tail, page_format, encoding, etag, upstream.last_serial)
 
@@ -79,6 +99,30 @@ class Projects:
         if held is None:
             held = await in_thread(_missing, upstream.names, names)
             self._new.put(key, held)
+        return held
+
+    async def _hidden(self, stages: Sequence[StageId], names: Sequence[NormalizedName]) -> frozenset[NormalizedName]:
+        """Find the names whose staged files are all hidden by what is known of upstream; never asks upstream."""
+        hidden: set[NormalizedName] = set()
+        for number, name in enumerate(names):
+            if number % _BATCH == _BATCH - 1:
+                await asyncio.sleep(0)
+            if not await self._is_listed(stages, name):
+                hidden.add(name)
+        return frozenset(hidden)
+
+    async def _is_listed(self, stages: Sequence[StageId], name: NormalizedName) -> bool:
+        known = await self._upstream.known(name)
+        if known is None or known.body is None:  # nothing that could hide a staged file
+            return True
+        viewed = tuple(stages)
+        held = self._listed.get((name, known.validator, viewed, await self._ledger.revisions(name, stages)))
+        if held is None:
+            snapshots = await self._ledger.snapshot(name, stages)
+            held = bool(listable(await self._facts_of(known), snapshots))
+            # Remembered under what the snapshot says: it may be newer than the revisions read before.
+            revisions = tuple(snapshot.revision for snapshot in snapshots)
+            self._listed.put((name, known.validator, viewed, revisions), held)
         return held
 
 
@@ -125,6 +169,13 @@ def _tail(page_format: Format, names: Sequence[NormalizedName], *, first: bool) 
     return f"{anchors}</body>\n</html>\n".encode()
 
 
-def _etag(view: View, validator: str, revision: Revision, page_format: Format, encoding: Encoding) -> str:
-    parts = (RENDERER, view.name, validator, revision, page_format.value, encoding.value)
+def _etag(
+    view: View,
+    validator: str,
+    revision: Revision,
+    hidden: frozenset[NormalizedName],
+    page_format: Format,
+    encoding: Encoding,
+) -> str:
+    parts = (RENDERER, view.name, validator, revision, "\n".join(sorted(hidden)), page_format.value, encoding.value)
     return '"' + hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest() + '"'

@@ -7,12 +7,13 @@ add-only upload that was never shown loses to every other: the ledger would have
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from overlay.domain.layout import HISTORY, RECORDS, TOKENS, upload_of_document
+from overlay.domain.errors import DocumentNotFound
+from overlay.domain.layout import HISTORY, RECORDS, STORE_MARK, TOKENS, upload_of_document
 from overlay.domain.names import StageId, UploadId
 from overlay.domain.ports import Documents, Lead, StageLedger
-from overlay.domain.records import Record, TokenDocument, decode
+from overlay.domain.records import Record, TokenDocument, check_mark, decode, encode_mark
 from overlay.domain.rights import Token
 from overlay.domain.stage import Gone, Reason, StagedFile
 from overlay.services.reconcile import settle
@@ -25,6 +26,16 @@ class Rebuilt:
     files: int
     settled: int
     took_s: float
+
+
+async def mark(documents: Documents) -> None:
+    """Mark the place as a store, once. Raises RecordCorrupt for a store of a newer program."""
+    try:
+        body = await documents.get(STORE_MARK)
+    except DocumentNotFound:
+        await documents.put(STORE_MARK, encode_mark())
+    else:
+        check_mark(STORE_MARK, body)
 
 
 async def rebuild(documents: Documents, ledger: StageLedger) -> Rebuilt:
@@ -68,7 +79,8 @@ def _lost(record: Record, winner: StagedFile) -> Gone:
 async def _records(documents: Documents, dead: set[UploadId]) -> AsyncIterator[Record]:
     async for key, body in documents.scan(RECORDS):
         if upload_of_document(key) not in dead:
-            yield decode(key, body, Record)
+            record = decode(key, body, Record)
+            yield replace(record, form=(), attestations=None)  # all of them are in memory at once
 
 
 async def _tokens(documents: Documents) -> tuple[Token, ...]:

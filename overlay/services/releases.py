@@ -1,16 +1,18 @@
 """Releases as people and the API see them: what is staged, how it stands, what PyPI would refuse; and withdrawing."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from overlay.domain.errors import UnknownFile, UnknownRelease
+from overlay.domain.errors import NotGranted, UnknownFile, UnknownRelease
 from overlay.domain.layout import history_key, history_prefix, record_key
 from overlay.domain.listing import Standing, standing
 from overlay.domain.names import MAIN, NormalizedName, StageId
 from overlay.domain.page_facts import PageFacts
 from overlay.domain.ports import Documents, Ending, StageLedger, Upstream
 from overlay.domain.records import HistoryEntry, decode, encode
-from overlay.domain.rights import Right, Token, grant_for
+from overlay.domain.rights import EVERY_PROJECT, Right, Token, covers_stage, grant_for
 from overlay.domain.rules import Finding, judge_release
 from overlay.domain.stage import Gone, Reason, StagedFile, StageSnapshot
 from overlay.services.access import require, require_grant
@@ -19,6 +21,7 @@ from overlay.services.live import live_release
 from overlay.services.reconcile import reconcile_project
 from overlay.services.reports import Reports
 
+_AT_ONCE: Final = 200
 _Seen = tuple[PageFacts | None, tuple[StageSnapshot, ...]]
 
 
@@ -50,7 +53,7 @@ class Release:
 
 
 class Releases:
-    """Reads and ends releases; `now_us` is the clock."""
+    """Reads and ends releases; `now_us` is the clock; what decides is no older than `fresh_s`."""
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Releases:
         facts_of: FactsOf,
         reports: Reports,
         now_us: Callable[[], int],
+        fresh_s: float,
     ) -> None:
         self._documents = documents
         self._ledger = ledger
@@ -68,6 +72,7 @@ class Releases:
         self._facts_of = facts_of
         self._reports = reports
         self._now_us = now_us
+        self._fresh_s = fresh_s
 
     async def staged(self, project: NormalizedName | None = None, stage: StageId = MAIN) -> tuple[StagedEntry, ...]:
         """List what is staged, of one project or of all, by project, version and filename."""
@@ -78,7 +83,9 @@ class Releases:
             files = snapshot.files
         seen: dict[tuple[NormalizedName, StageId], _Seen] = {}
         entries = []
-        for file in files:
+        for number, file in enumerate(files, 1):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # thousands of projects are listed without holding up the pages
             key = (file.project, file.stage)
             if key not in seen:
                 seen[key] = await self._see(*key)
@@ -117,11 +124,14 @@ class Releases:
         filenames: Sequence[str] = (),
         stage: StageId = MAIN,
     ) -> tuple[Gone, ...]:
-        """End a staged release, or the named files of it. Raises UnknownRelease, UnknownFile, NotGranted.
+        """End a staged release, or the named files of it. Raises UnknownRelease, UnknownFile, NotGranted, Unavailable.
 
-        The history is written first: a killed withdrawal has happened, or not, for each file.
+        One's own uploads may always be withdrawn, in the stages of the token. The history is written first: a killed
+        withdrawal has happened, or not, for each file.
         """
         require(caller, Right.STAGE)
+        if not covers_stage(caller, stage):
+            raise NotGranted(f"The token {caller.label!r} covers the stages {', '.join(caller.stages)}, not {stage!r}.")
         await reconcile_project(self._documents, self._ledger, project)
         (snapshot,) = await self._ledger.snapshot(project, (stage,))
         files = [file for file in snapshot.files if file.version == version]
@@ -131,13 +141,16 @@ class Releases:
             if name not in {file.filename for file in files}:
                 raise UnknownFile(name)
         chosen = [file for file in files if not filenames or file.filename in filenames]
-        for file in chosen:
-            if file.token_id != caller.id:  # one's own uploads may always be withdrawn
-                page = await self._upstream.known(project)
-                on_upstream = page is not None and page.body is not None
-                if grant_for(caller, project, on_upstream=on_upstream) is None:
-                    require_grant(caller, Right.STAGE, project, stage, on_upstream=on_upstream)
+        if any(file.token_id != caller.id for file in chosen):
+            on_upstream = await self._on_upstream(caller, project)
+            require_grant(caller, Right.STAGE, project, stage, on_upstream=on_upstream)
         return await self._end(project, chosen, Ending(Reason.WITHDRAWN, self._now_us(), caller.label))
+
+    async def _on_upstream(self, caller: Token, project: NormalizedName) -> bool:
+        """Say whether upstream has the project, where the caller's grant depends on it; else do not ask."""
+        if EVERY_PROJECT not in caller.projects or grant_for(caller, project, on_upstream=True) is not None:
+            return True
+        return (await self._upstream.page(project, no_older_than_s=self._fresh_s)).body is not None
 
     async def _end(self, project: NormalizedName, files: Sequence[StagedFile], ending: Ending) -> tuple[Gone, ...]:
         for file in files:

@@ -1,6 +1,7 @@
 """The promotability report: what PyPI would refuse of a staged file. Derived, per sha256, never stored."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Final
 
@@ -8,6 +9,7 @@ from overlay.caching.flight import Flight
 from overlay.caching.lru import ByteLru
 from overlay.caching.threads import in_thread
 from overlay.domain import metadata
+from overlay.domain.errors import BlobNotFound, OverlayError, RecordCorrupt
 from overlay.domain.layout import sidecar_key
 from overlay.domain.metadata import CoreMetadata
 from overlay.domain.ports import BlobStore
@@ -18,6 +20,8 @@ from overlay.domain.stage import StagedFile
 _SOON_S: Final = 5.0
 _LIMIT_BYTES: Final = 16 * 1024 * 1024
 _METADATA_LIMIT_BYTES: Final = 16 * 1024 * 1024
+
+_log: Final = logging.getLogger(__name__)
 
 
 class Reports:
@@ -31,15 +35,18 @@ class Reports:
         self._judging = asyncio.Lock()
 
     async def of(self, file: StagedFile) -> tuple[Finding, ...]:
-        """Return the findings on the file itself. Raises BlobNotFound, StoreUnavailable."""
+        """Return the findings on the file itself. Raises RecordCorrupt, StoreUnavailable."""
         held = self._held.get(file.sha256)
         if held is not None:
             return held
         return await self._flight.run(file.sha256, lambda: self._derive(file))
 
-    async def soon(self, file: StagedFile) -> tuple[Finding, ...]:
-        """Return the findings if they are known within five seconds, else none; the work goes on."""
-        task = asyncio.ensure_future(self.of(file))
+    async def soon(self, file: StagedFile, body: bytes | None = None) -> tuple[Finding, ...]:
+        """Return the findings if they are known within five seconds, else none; the work goes on. Never fails.
+
+        `body` is the core metadata where it is in hand; else it is read.
+        """
+        task = asyncio.ensure_future(self._settled(file, body))
         done, _ = await asyncio.wait({task}, timeout=_SOON_S)
         return task.result() if done else ()
 
@@ -54,12 +61,24 @@ class Reports:
         """Read the stored core metadata."""
         return await in_thread(metadata.read, await self._sidecar(file))
 
+    async def _settled(self, file: StagedFile, body: bytes | None) -> tuple[Finding, ...]:
+        try:
+            if body is None or self._held.get(file.sha256) is not None:
+                return await self.of(file)
+            return await self._flight.run(file.sha256, lambda: self.judged(file, body))
+        except OverlayError as err:  # the receipt does without; whoever asks for the release meets the error again
+            _log.warning("No report on %s: %s", file.filename, err)
+            return ()
+
     async def _derive(self, file: StagedFile) -> tuple[Finding, ...]:
         return await self.judged(file, await self._sidecar(file))
 
     async def _sidecar(self, file: StagedFile) -> bytes:
         key = sidecar_key(file.upload_id, file.filename)
-        return b"".join([chunk async for chunk in self._blobs.read(key, 0, _METADATA_LIMIT_BYTES)])
+        try:
+            return b"".join([chunk async for chunk in self._blobs.read(key, 0, _METADATA_LIMIT_BYTES)])
+        except BlobNotFound as err:
+            raise RecordCorrupt(key, "it is missing, though its file is staged") from err
 
 
 def _weight(findings: Sequence[Finding]) -> int:

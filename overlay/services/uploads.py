@@ -8,19 +8,16 @@ the record decides at the next rebuild. Repeating the upload is safe at every po
 """
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from overlay.caching.threads import in_thread
-from overlay.domain import archive, filenames, metadata
+from overlay.domain import filenames
 from overlay.domain.errors import BadUpload, Conflict, FileExists, ProjectQuarantined, TooLarge
-from overlay.domain.filenames import DistributionName
 from overlay.domain.layout import blob_key, record_key, sidecar_key
-from overlay.domain.names import NormalizedName, Serial, StageId, UploadId, project_name
+from overlay.domain.names import NormalizedName, StageId, UploadId, project_name
 from overlay.domain.ports import BlobStore, Documents, StageLedger, Upstream
 from overlay.domain.records import Record, encode
 from overlay.domain.rights import Right, Token
@@ -28,6 +25,7 @@ from overlay.domain.rules import Finding, Severity
 from overlay.domain.stage import Admitted, AlreadyStaged, Claim, Gone, Reason, StagedFile
 from overlay.services.access import require, require_grant
 from overlay.services.facts import FactsOf
+from overlay.services.inspection import identify, unstaged
 from overlay.services.intake import Content, Field, FilePart, Form, asks_for_md5, check_digests, local, receive_file
 from overlay.services.reconcile import reconcile_project, settle
 from overlay.services.reports import Reports
@@ -35,7 +33,7 @@ from overlay.services.reports import Reports
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadSettings:
-    """The operator's limits: `[uploads]` and `[upstream] fresh_s`; `spool` is a local folder."""
+    """The operator's limits: `[uploads]` and `[upstream] fresh_s`, and the machine's; `spool` is a local folder."""
 
     limit_bytes: int
     quota_bytes: int
@@ -44,6 +42,8 @@ class UploadSettings:
     strict: bool
     fresh_s: float
     spool: Path
+    inspections: int
+    """Archives read at once; one a processor leaves threads for everything else."""
 
 
 class UploadStatus(StrEnum):
@@ -53,11 +53,13 @@ class UploadStatus(StrEnum):
     REPLACED = "replaced"
     ALREADY_STAGED = "already staged"
     ALREADY_LIVE = "already live"
+    SUPERSEDED = "superseded"
+    """Accepted, and replaced in the same moment by a racing upload of the name: only the history shows it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The answer to an accepted upload; `file` is None when the bytes are live already."""
+    """The answer to an accepted upload; `file` is what is staged under the name now, None where nothing is."""
 
     status: UploadStatus
     project: NormalizedName
@@ -98,6 +100,7 @@ class Uploads:
         self._settings = settings
         self._now_us = now_us
         self._new_upload_id = new_upload_id
+        self._inspecting = asyncio.Semaphore(settings.inspections)
         self._commits: set[asyncio.Future[Receipt]] = set()  # held here: the loop itself keeps only weak references
 
     async def receive(self, caller: Token, stage: StageId, parts: AsyncIterator[Field | FilePart]) -> Receipt:
@@ -163,44 +166,22 @@ class Uploads:
     ) -> tuple[StagedFile, bytes]:
         """Decide everything that needs no serial. Raises as `receive`, or _NothingToStore."""
         await check_digests(form, content)
-        named = filenames.parse(content.filename)
-        _check_filetype(form, named)
-        inspected = await in_thread(archive.inspect, content.path, content.filename, named.kind)
-        core = await in_thread(metadata.read, inspected.metadata)
-        metadata.agree(core, filename=named, form_name=_required(form, "name"), form_version=_required(form, "version"))
-        grant = await self._authorize(caller, named.project, stage)
-        file = StagedFile(
-            stage=stage,
-            project=named.project,
-            name=core.name,
-            version=named.version,
-            filename=content.filename,
-            kind=named.kind,
-            upload_id=upload,
-            serial=Serial(0),  # given by the ledger
-            size_bytes=content.size_bytes,
-            sha256=content.sha256,
-            blake2_256=content.blake2_256,
-            metadata_sha256=_sha256(inspected.metadata),
-            requires_python=core.requires_python,
-            staged_at_us=0,
-            who=caller.label,
-            token_id=caller.id,
-            grant=grant,
-            facts=inspected.facts,
-        )
+        identified = await identify(form, content, self._inspecting)
+        body = identified.inspected.metadata
+        grant = await self._authorize(caller, identified.named.project, stage)
+        file = unstaged(identified, content, stage=stage, upload=upload, caller=caller, grant=grant)
         await self._compare_with_live(file)
         if self._settings.strict:
-            findings = await self._reports.judged(file, inspected.metadata)
+            findings = await self._reports.judged(file, body)
             errors = [finding.sentence for finding in findings if finding.severity is Severity.ERROR]
             if errors:
                 raise BadUpload("PyPI would refuse this file ([uploads] strict is on): " + " ".join(errors))
         claim = self._claim(caller, file)
         admitted = await self._admit(claim)  # only a look: spares the commit of bytes that change nothing
         if isinstance(admitted, AlreadyStaged):
-            raise _NothingToStore(await self._receipt(UploadStatus.ALREADY_STAGED, admitted.file))
+            raise _NothingToStore(await self._receipt(UploadStatus.ALREADY_STAGED, admitted.file, body))
         await self._check_quota(file)
-        return file, inspected.metadata
+        return file, body
 
     async def _compare_with_live(self, file: StagedFile) -> None:
         facts = await self._facts_of(await self._upstream.page(file.project, no_older_than_s=self._settings.fresh_s))
@@ -213,7 +194,11 @@ class Uploads:
 
     async def _check_quota(self, file: StagedFile) -> None:
         quota = self._settings.quota_bytes
-        if quota and await self._ledger.staged_bytes() + file.size_bytes > quota:
+        if not quota:
+            return
+        held = await self._holder(file)
+        replaced_bytes = held.size_bytes if held is not None else 0
+        if await self._ledger.staged_bytes() - replaced_bytes + file.size_bytes > quota:
             raise TooLarge("What is staged, with this file,", quota)
 
     def _claim(self, caller: Token, file: StagedFile) -> Claim:
@@ -224,6 +209,7 @@ class Uploads:
             filename=file.filename,
             upload_id=file.upload_id,
             sha256=file.sha256,
+            grant=file.grant,
             replace=self._settings.replace and caller.allows(Right.STAGE),
         )
 
@@ -246,7 +232,7 @@ class Uploads:
             raise
         if isinstance(admitted, AlreadyStaged):
             await self._discard(file)
-            return await self._receipt(UploadStatus.ALREADY_STAGED, admitted.file)
+            return await self._receipt(UploadStatus.ALREADY_STAGED, admitted.file, body)
         file = replace(file, serial=admitted.serial, staged_at_us=self._now_us())
         record = Record(file=file, form=form.kept(), attestations=form.first("attestations"), replace=claim.replace)
         await self._documents.put(record_key(file.project, file.upload_id), encode(record))
@@ -256,40 +242,34 @@ class Uploads:
             await settle(self._documents, Gone(file, Reason.REFUSED, file.staged_at_us, caller.label))
             await self._discard(file)
             raise
+        if staged.ended is not None and staged.ended.file.upload_id == file.upload_id:
+            await settle(self._documents, staged.ended)
+            return await self._overtaken(file, body)
+        if not record.replace:  # it holds the name now, which a rebuild must know
+            await self._documents.put(record_key(file.project, file.upload_id), encode(replace(record, replace=True)))
         if staged.ended is None:
-            if not record.replace:  # it holds the name now, which a rebuild must know
-                await self._documents.put(
-                    record_key(file.project, file.upload_id), encode(replace(record, replace=True))
-                )
-            return await self._receipt(UploadStatus.STAGED, file)
+            return await self._receipt(UploadStatus.STAGED, file, body)
         await settle(self._documents, staged.ended)
-        if staged.ended.file.upload_id != file.upload_id:
-            return await self._receipt(UploadStatus.REPLACED, file)
-        # A racing upload of the name holds it with a greater serial, or brought the same bytes a moment earlier.
-        return await self._receipt(UploadStatus.ALREADY_STAGED, file)
+        return await self._receipt(UploadStatus.REPLACED, file, body)
+
+    async def _overtaken(self, file: StagedFile, body: bytes) -> Receipt:
+        """Answer for an upload that ended at once: a racing one of its name holds it, or has been withdrawn since."""
+        held = await self._holder(file)
+        if held is None:
+            return Receipt(UploadStatus.SUPERSEDED, file.project, file.version, file.filename, None)
+        if held.sha256 == file.sha256:
+            return await self._receipt(UploadStatus.ALREADY_STAGED, held, body)
+        return await self._receipt(UploadStatus.SUPERSEDED, held)
+
+    async def _holder(self, file: StagedFile) -> StagedFile | None:
+        """Return what is staged under the file's name."""
+        (snapshot,) = await self._ledger.snapshot(file.project, (file.stage,))
+        return next((held for held in snapshot.files if held.filename == file.filename), None)
 
     async def _discard(self, file: StagedFile) -> None:
         await self._blobs.delete(blob_key(file.upload_id, file.filename))
         await self._blobs.delete(sidecar_key(file.upload_id, file.filename))
 
-    async def _receipt(self, status: UploadStatus, file: StagedFile) -> Receipt:
-        findings = await self._reports.soon(file)
+    async def _receipt(self, status: UploadStatus, file: StagedFile, body: bytes | None = None) -> Receipt:
+        findings = await self._reports.soon(file, body)
         return Receipt(status, file.project, file.version, file.filename, file, findings)
-
-
-def _required(form: Form, name: str) -> str:
-    value = form.first(name)
-    if value is None:
-        raise BadUpload(f"The form has no field {name!r}.")
-    return value
-
-
-def _check_filetype(form: Form, named: DistributionName) -> None:
-    expected = "sdist" if named.kind == "sdist" else "bdist_wheel"
-    sent = form.first("filetype")
-    if sent is not None and sent != expected:
-        raise BadUpload(f"The form says filetype {sent[:80]!r}, but the file's name is that of a {named.kind}.")
-
-
-def _sha256(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()

@@ -42,11 +42,16 @@ class DirectoryBlobs:
             file.close()
             if not committed:
                 temporary.unlink(missing_ok=True)
+                # A cancellation waits for the thread, which may have renamed the file by then.
+                remove_durably(self._path(key), up_to=self._folder)
 
     async def size(self, key: BlobKey) -> int:
         """Return the bytes stored under the key."""
-        path = await self.locate(key)
-        return (await in_thread(path.stat)).st_size
+        with translating(f"looking for the blob {key}"):
+            try:
+                return (await in_thread(self._path(key).stat)).st_size
+            except FileNotFoundError as err:
+                raise BlobNotFound(key) from err
 
     async def read(self, key: BlobKey, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes, None]:
         """Yield [start, stop) in chunks of 256 KiB, reading one ahead of the consumer."""
@@ -92,10 +97,11 @@ class DirectoryBlobs:
         return self._folder / key
 
     def _open(self, key: BlobKey, start: int) -> FileIO:
-        try:
-            file = self._path(key).open("rb", buffering=0)
-        except FileNotFoundError as err:
-            raise BlobNotFound(key) from err
+        with translating(f"opening the blob {key}"):
+            try:
+                file = self._path(key).open("rb", buffering=0)
+            except FileNotFoundError as err:
+                raise BlobNotFound(key) from err
         file.seek(start)
         return file
 

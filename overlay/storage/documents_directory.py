@@ -11,7 +11,9 @@ from overlay.caching.threads import in_thread
 from overlay.domain.errors import DocumentNotFound
 from overlay.storage.files import remove_durably, write_durably
 
-_BATCH: Final = 512  # documents read per thread switch
+_BATCH: Final = 512  # documents per thread switch
+_BATCH_BYTES: Final = 8 * 2**20
+"""Ends a batch early: a scan holds this much and one document more, however large the documents are."""
 
 
 class DirectoryDocuments:
@@ -45,7 +47,7 @@ class DirectoryDocuments:
                 yield key
 
     async def scan(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
-        """Read every document below the prefix, 512 per thread switch."""
+        """Read every document below the prefix, up to 512 or about 8 MiB per thread switch."""
         keys = self._walk(prefix)
         while batch := await in_thread(self._read_batch, keys):
             for key, body in batch:
@@ -60,7 +62,15 @@ class DirectoryDocuments:
 
     def _read_batch(self, keys: Iterator[str]) -> list[tuple[str, bytes | None]]:
         with translating("reading the documents"):
-            return [(key, _read_if_there(self._root / key)) for key in _take(keys)]
+            batch: list[tuple[str, bytes | None]] = []
+            left = _BATCH_BYTES
+            for key in itertools.islice(keys, _BATCH):
+                body = _read_if_there(self._root / key)
+                batch.append((key, body))
+                left -= len(body or b"")
+                if left <= 0:
+                    break
+            return batch
 
 
 def _raise_unless_gone(err: OSError) -> None:

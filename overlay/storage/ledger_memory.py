@@ -28,6 +28,7 @@ from overlay.domain.stage import (
     StagedFile,
     StageIndex,
     StageSnapshot,
+    repeats,
 )
 
 _EVENTS_HELD: Final = 1000
@@ -153,9 +154,9 @@ class MemoryLedger:
         """Decide whether an upload may go on."""
         self._check_ready()
         held = self._holder(claim.stage, claim.project, claim.filename)
-        if held is not None and held.sha256 == claim.sha256:
+        if held is not None and repeats(held, sha256=claim.sha256, grant=claim.grant):
             return AlreadyStaged(held)
-        if held is not None and not claim.replace:
+        if held is not None and held.sha256 != claim.sha256 and not claim.replace:
             raise FileExists(claim.filename, held_sha256=held.sha256, where="staged here")
         self._last_serial = max(self._last_serial + 1, self._now_us())
         return Admitted(Serial(self._last_serial))
@@ -175,7 +176,7 @@ class MemoryLedger:
         if held.sha256 != file.sha256 and not replace:
             raise FileExists(file.filename, held_sha256=held.sha256, where="staged here")
         # Two uploads of the same bytes that raced past `admit`: the first one shown stays, nothing changes for readers.
-        if held.serial > file.serial or held.sha256 == file.sha256:
+        if held.serial > file.serial or repeats(held, sha256=file.sha256, grant=file.grant):
             return Staged(self._end(file, Ending(Reason.REPLACED, held.staged_at_us, held.who)))
         self._drop(held)
         self._put(file)

@@ -122,7 +122,8 @@ class RedisLedger:
     async def admit(self, claim: Claim) -> Admitted | AlreadyStaged:
         """Decide whether an upload may go on."""
         keys = (*self._changed(), self._keys.files(claim.stage, claim.project))
-        arguments = layout.quoted(claim.filename), claim.sha256, int(claim.replace), self._now_us()
+        reach = layout.reach(claim.grant)
+        arguments = layout.quoted(claim.filename), claim.sha256, reach, int(claim.replace), self._now_us()
         outcome, value = cast("list[bytes]", await self._link.run(scripts.ADMIT, keys, arguments))
         if outcome == b"already":
             return AlreadyStaged(layout.read_file(value))

@@ -15,7 +15,7 @@ import msgspec
 from overlay.domain.errors import InvalidConfig, RecordCorrupt
 from overlay.domain.names import NormalizedName, StageId
 from overlay.domain.ports import Ending
-from overlay.domain.rights import Token
+from overlay.domain.rights import EVERY_PROJECT, Token
 from overlay.domain.stage import EVENT_OF_REASON, Event, EventKind, Gone, StagedFile
 
 VERSION: Final = 1
@@ -87,8 +87,14 @@ def header(file: StagedFile) -> str:
             str(file.size_bytes),
             str(file.staged_at_us),
             file.upload_id,
+            reach(file.grant),
         )
     )
+
+
+def reach(grant: str) -> str:
+    """Say how far a grant reaches, in the word that scripts compare."""
+    return "any" if grant == EVERY_PROJECT else "named"
 
 
 def body(file: StagedFile) -> bytes:

@@ -4,8 +4,9 @@ Every script is atomic, checks the `ready` key (KEYS[1]) first, declares the key
 a lost answer: it then changes nothing and answers the same. What callers stored is opaque here: records are put
 together as text, never decoded and encoded again (Lua's numbers are doubles).
 
-A stored file is `stage project sha256 serial size staged_at upload ousted`, a line each with the filename and with who
-staged it (both as JSON, so without line breaks), and the record as JSON; `ousted` is the upload it replaced, or "-".
+A stored file is `stage project sha256 serial size staged_at upload reach ousted`, a line each with the filename and
+with who staged it (both as JSON, so without line breaks), and the record as JSON. `reach` is "any" where the grant was
+`*`, else "named" (`overlay.domain.stage.repeats`); `ousted` is the upload it replaced, or "-".
 
 Running out of memory: Redis refuses a script's first write when memory is full, and lets it finish once it wrote. So
 nothing is ever half done: what adds begins with a SET that may be refused, what removes begins by deleting. A change
@@ -43,10 +44,15 @@ if not epoch then return {'unready'} end
 
 FILES: Final = """
 local function open(value)
-    local stage, project, sha256, serial, size, at, upload, ousted, filename, who, record = string.match(value,
-        '^(%S+) (%S+) (%S+) (%d+) (%d+) (%d+) (%S+) (%S+)\\n([^\\n]*)\\n([^\\n]*)\\n(.*)$')
+    local stage, project, sha256, serial, size, at, upload, reach, ousted, filename, who, record = string.match(value,
+        '^(%S+) (%S+) (%S+) (%d+) (%d+) (%d+) (%S+) (%S+) (%S+)\\n([^\\n]*)\\n([^\\n]*)\\n(.*)$')
     return {stage = stage, project = project, sha256 = sha256, serial = tonumber(serial), size = size, at = at,
-            upload = upload, ousted = ousted, filename = filename, who = who, record = record}
+            upload = upload, reach = reach, ousted = ousted, filename = filename, who = who, record = record}
+end
+
+-- Bringing these bytes under the held file's name would change nothing.
+local function repeats(held, sha256, reach)
+    return held.sha256 == sha256 and not (held.reach == 'any' and reach ~= 'any')
 end
 
 -- Shelves hold a project's files of a stage: filename -> upload. `at` is where a shelf's four keys begin.
@@ -99,7 +105,7 @@ local function finish(at, file, reason, kind, when, who)
 end
 """
 
-# KEYS: ready, last serial, files, shelf. ARGV: filename, sha256, may replace, clock in µs.
+# KEYS: ready, last serial, files, shelf. ARGV: filename, sha256, reach, may replace, clock in µs.
 ADMIT: Final = script(
     _CHECK_READY,
     FILES,
@@ -107,10 +113,10 @@ ADMIT: Final = script(
     local upload = redis.call('HGET', KEYS[4], ARGV[1])
     local value = upload and redis.call('HGET', KEYS[3], upload)
     local held = value and open(value)
-    if held and held.sha256 ~= ARGV[2] and ARGV[3] ~= '1' then return {'exists', held.sha256} end
-    local last = math.max(tonumber(redis.call('GET', KEYS[2]) or '0') + 1, tonumber(ARGV[4]))
+    if held and held.sha256 ~= ARGV[2] and ARGV[4] ~= '1' then return {'exists', held.sha256} end
+    local last = math.max(tonumber(redis.call('GET', KEYS[2]) or '0') + 1, tonumber(ARGV[5]))
     redis.call('SET', KEYS[2], string.format('%.0f', last))
-    if held and held.sha256 == ARGV[2] then return {'already', value} end
+    if held and repeats(held, ARGV[2], ARGV[3]) then return {'already', value} end
     return {'admitted', string.format('%.0f', last)}
     """,
     changes=True,
@@ -136,7 +142,7 @@ STAGE: Final = script(
     if held then
         if held.sha256 ~= new.sha256 and ARGV[3] ~= '1' then return {'exists', held.sha256} end
         -- Two uploads of the same bytes that raced past `admit`: the first one shown stays.
-        if held.serial > new.serial or held.sha256 == new.sha256 then
+        if held.serial > new.serial or repeats(held, new.sha256, new.reach) then
             return {'staged', finish(5, new, 'replaced', 'replaced', held.at, held.who)}
         end
         redis.call('HDEL', KEYS[3], held.upload)

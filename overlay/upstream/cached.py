@@ -2,7 +2,7 @@
 
 A reader gets, by the age of the page in hand: below `fresh_s`, the page; below twice that, the page, while it is
 revalidated in the background; below `stale_s`, upstream's new answer, or the page when upstream fails; else upstream's
-answer or its error. "Absent" is a page that is fresh for min(30 s, `fresh_s`).
+answer or its error. "Absent" is a page that is fresh for min(30 s, `fresh_s`) and held in memory only.
 
 An upstream that takes ten seconds to fail must not cost every reader ten seconds: once an attempt failed, readers who
 have a stale page get it at once for `FAILED_HOLD_S`, and at most one retry a second runs in the background. Without a
@@ -31,6 +31,8 @@ FAILED_HOLD_S: Final = 30.0
 """At least this long (or `fresh_s`) a failure spares readers the wait; longer than a timeout, so retries overlap it."""
 
 _PAGE_OVERHEAD_BYTES: Final = 1000
+_MISS_BYTES: Final = 200
+_MISSES_BYTES: Final = 4 << 20
 
 _log: Final = logging.getLogger(__name__)
 
@@ -79,6 +81,8 @@ class CachedUpstream:
         self._loads: Flight[NormalizedName, UpstreamPage | None] = Flight()
         self._failed_at_s: dict[NormalizedName, float] = {}
         """When the last attempt failed, of projects whose page in hand serves on; emptied by success."""
+        self._missed_at_s: ByteLru[NormalizedName, float] = ByteLru(_MISSES_BYTES, lambda _: _MISS_BYTES)
+        """When `known` last found nothing on disk: a project list asks for every staged name."""
         self._unwritten: dict[NormalizedName, UpstreamPage] = {}
         self._writer: asyncio.Task[None] | None = None
 
@@ -103,8 +107,10 @@ class CachedUpstream:
     async def known(self, project: NormalizedName) -> UpstreamPage | None:
         """Return the page in hand, however old within `stale_s`; never asks upstream."""
         held = self._memory.get(project)
-        if held is None:
+        if held is None and not self._missed_lately(project):
             held = await self._load(project)
+            if held is None:
+                self._missed_at_s.put(project, self._now_s())
         if held is None or self._now_s() - held.fetched_at_s >= max(self._stale_s, 2 * self._fresh_for_s(held)):
             return None
         return held
@@ -115,6 +121,10 @@ class CachedUpstream:
         await self._loads.close()
         if self._writer is not None:
             await self._writer
+
+    def _missed_lately(self, project: NormalizedName) -> bool:
+        missed_at_s = self._missed_at_s.get(project)
+        return missed_at_s is not None and 0 <= self._now_s() - missed_at_s < self._fresh_s
 
     def _plan(self, held: UpstreamPage, now_s: float) -> Plan:
         failed_at_s = self._failed_at_s.get(held.project)
@@ -166,6 +176,7 @@ class CachedUpstream:
         if self._failed_at_s.pop(project, None) is not None:
             _log.info("Upstream answers for %s again.", project)
         self._memory.put(project, page)
+        self._missed_at_s.drop(project)
         self._write_later(page)
         return page
 

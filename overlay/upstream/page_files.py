@@ -3,6 +3,8 @@
 One file per project: a line of JSON about the page, then its gzip. The file's modification time is the moment upstream
 last said so, so that a 304 costs one `utime`, and the oldest file is the one nobody asks for. It is a cache: whatever
 cannot be read is removed and counts as missing. Several processes may share the folder.
+
+Absent pages are not stored: anyone may ask for any name, and each would leave a file.
 """
 
 import hashlib
@@ -16,13 +18,14 @@ import msgspec
 from isal import igzip
 
 from overlay.domain.errors import UpstreamCorrupt
-from overlay.domain.names import ABSENT, NormalizedName, Validator
+from overlay.domain.names import NormalizedName, Validator
 from overlay.domain.page import UpstreamPage
 from overlay.upstream.gunzip import gunzip
 
 _SUFFIX: Final = ".page"
 _PART: Final = ".part"
 _SCHEMA: Final = 1
+_BLOCK_BYTES: Final = 4096  # what the common file systems give a file at least, and in steps of
 # A file holds what `UpstreamClient` let through; this only keeps a damaged one from filling the memory.
 _LONGEST_BODY_BYTES: Final = 1 << 30
 
@@ -39,14 +42,14 @@ class _Header(msgspec.Struct, gc=False):
 
 
 class PageFiles:
-    """Holds pages up to `limit_bytes` in all, per upstream. Its methods block and may be called from any thread."""
+    """Holds pages up to `limit_bytes` of disk blocks in all, per upstream. Blocks; may be called from any thread."""
 
     def __init__(self, folder: Path, limit_bytes: int, upstream_url: str) -> None:
         self._folder = folder / hashlib.sha256(upstream_url.encode()).hexdigest()[:32]
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
         self._index: dict[str, tuple[int, _Header | None]] | None = None
-        """Project to size and, once written or read by us, header; the oldest first."""
+        """Project to bytes on disk and, once written by us, header; the oldest first."""
         self._total_bytes = 0
 
     def load(self, project: NormalizedName) -> UpstreamPage | None:
@@ -68,16 +71,21 @@ class PageFiles:
     def store(self, page: UpstreamPage) -> None:
         """Write the page, or only its time where the same is stored; drops the oldest ones beyond the limit.
 
-        Raises OSError (a full disk); then the former page is still there.
+        Of a project that is absent nothing stays. Raises OSError (a full disk); then the former page is still there.
         """
+        if page.body is None:
+            with self._lock:
+                self._drop(page.project)
+            return
         header = _header(page)
         if self._touched(page, header):
             return
-        packed = b"" if page.body is None else page.gzip
+        packed = page.gzip
         if packed is None:
             packed = bytes(igzip.compress(page.body, compresslevel=1, mtime=0))
         content = msgspec.json.encode(header) + b"\n" + packed
-        if len(content) > self._limit_bytes:
+        occupied_bytes = _occupied(len(content))
+        if occupied_bytes > self._limit_bytes:
             with self._lock:
                 self._drop(page.project)
             return
@@ -92,7 +100,7 @@ class PageFiles:
             part.unlink(missing_ok=True)
             raise
         with self._lock:
-            self._enter(page.project, len(content), header)
+            self._enter(page.project, occupied_bytes, header)
             self._shrink()
 
     def _touched(self, page: UpstreamPage, header: _Header) -> bool:
@@ -145,7 +153,12 @@ def _listed(path: Path) -> tuple[float, str, int]:
         facts = path.stat()
     except FileNotFoundError:  # another process dropped it
         return 0.0, path.name.removesuffix(_SUFFIX), 0
-    return facts.st_mtime, path.name.removesuffix(_SUFFIX), facts.st_size
+    return facts.st_mtime, path.name.removesuffix(_SUFFIX), _occupied(facts.st_size)
+
+
+def _occupied(size_bytes: int) -> int:
+    """Return what a file of this size takes on disk: whole blocks, at least one."""
+    return max(1, -(-size_bytes // _BLOCK_BYTES)) * _BLOCK_BYTES
 
 
 def _set_time(path: Path, at_s: float) -> None:
@@ -168,11 +181,9 @@ def _page(project: NormalizedName, line: bytes, packed: bytes, fetched_at_s: flo
     header = msgspec.json.decode(line, type=_Header)
     if header.schema != _SCHEMA or header.project != project:
         raise UpstreamCorrupt("The stored page is another one's.")
-    body = None
-    if header.validator != ABSENT:
-        body = gunzip(packed, _LONGEST_BODY_BYTES)
-        if hashlib.sha256(body).hexdigest() != header.validator:
-            raise UpstreamCorrupt("The stored page is damaged.")
+    body = gunzip(packed, _LONGEST_BODY_BYTES)
+    if hashlib.sha256(body).hexdigest() != header.validator:
+        raise UpstreamCorrupt("The stored page is damaged.")
     return UpstreamPage(
         project=project,
         body=body,

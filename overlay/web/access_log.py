@@ -58,7 +58,10 @@ class AccessLog(AbstractAccessLogger):  # aiohttp's interface
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Write the line."""
-        path = request.path
+        # As it was sent, percent-encoded: decoded, a line break in it would forge a line here.
+        path = request.raw_path.partition("?")[0]
+        if not path.isascii():
+            path = path.encode("ascii", "backslashreplace").decode("ascii")
         if "/st_" in path:
             path = _SECRET_STAGE.sub(r"/s/\1…", path)
         self._lines.add(

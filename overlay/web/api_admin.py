@@ -8,7 +8,7 @@ from overlay.domain import to_wire
 from overlay.domain.rights import Right
 from overlay.domain.wire import SweepOrder, SweptView, TokenCreated, TokenList, TokenOrder
 from overlay.services.access import TokenRequest, require
-from overlay.services.sweep import sweep
+from overlay.services.sweep import ORPHANED_AFTER_S, sweep
 from overlay.web.auth import caller
 from overlay.web.context import SERVICES, SETTINGS
 from overlay.web.operations import answer, now_s, read_order
@@ -50,12 +50,13 @@ async def sweep_blobs(request: web.Request) -> web.Response:
     await _check_admin(request)
     order = await read_order(request, SweepOrder)
     services = request.app[SERVICES]
-    older_than_s = request.app[SETTINGS].grace_s if order.older_than_s is None else order.older_than_s
+    grace_s = request.app[SETTINGS].grace_s
+    at_s, asked_s = now_s(request), order.older_than_s
     swept = await sweep(
         services.blobs,
         services.documents,
-        now_s=now_s(request),
-        older_than_s=older_than_s,
+        ended_before_s=at_s - (grace_s if asked_s is None else asked_s),
+        orphaned_before_s=at_s - (max(grace_s, ORPHANED_AFTER_S) if asked_s is None else asked_s),
         dry_run=order.dry_run,
     )
     view = SweptView(blobs=swept.blobs, size_bytes=swept.size_bytes, dry_run=swept.dry_run)

@@ -1,12 +1,15 @@
 """The application: routes, and the one place where errors become answers."""
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from overlay.domain.errors import LedgerUnavailable, NotFound, OverlayError, StoreUnavailable, UnknownPage
+from overlay.domain.layout import STORE_MARK
 from overlay.domain.names import MAIN
 from overlay.web import api, files, pages, simple, upload
 from overlay.web.access_log import new_request_id
@@ -18,6 +21,8 @@ from overlay.web.ready import SERVER
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _log = logging.getLogger("overlay.web")
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_ANSWERING: Final = web.RequestKey("answering", bool)
 _SIMPLE_PATHS: Final = ("/simple", "/staged/", "/files/", "/s/", "/pypi/", "/-/")
 
 
@@ -76,10 +81,8 @@ async def ready(request: web.Request) -> web.Response:
     except LedgerUnavailable as err:
         parts["ledger"] = str(err)
     try:
-        await services.documents.get("state/ready-probe")
-    except NotFound:
-        pass  # an answer
-    except StoreUnavailable as err:
+        await services.documents.get(STORE_MARK)
+    except (NotFound, StoreUnavailable) as err:
         parts["store"] = str(err)
     well = all(state == "ok" for state in parts.values())
     return web.json_response(parts, status=200 if well else 503, headers={"Cache-Control": "no-store"})
@@ -93,9 +96,14 @@ async def _answering(request: web.Request, handler: Handler) -> web.StreamRespon
 async def answered(request: web.Request, handler: Handler, door: Door) -> web.StreamResponse:
     """Answer, and make an answer of what the handler raises."""
     request[REQUEST_ID] = new_request_id()
+    if not _is_host(request.headers.get(hdrs.HOST, "")):
+        return said(400, "The Host header is no host name.", door, None, {})
     try:
         return await handler(request)
     except OverlayError as err:
+        if _begun(request):
+            _log.warning("request %s broke off: %s", request[REQUEST_ID], err)
+            raise ConnectionAbortedError from err
         return _shown(request, door, answer(err, door, request.headers.get("Accept")), str(err))
     except web.HTTPException as err:
         if err.status < 400:  # noqa: PLR2004 - a redirect is an answer of its own
@@ -106,9 +114,22 @@ async def answered(request: web.Request, handler: Handler, door: Door) -> web.St
     except ConnectionError:
         raise  # the client hung up: there is nobody to answer
     except Exception:  # noqa: BLE001 - the outermost edge
-        _log.exception("request %s failed: %s %s", request[REQUEST_ID], request.method, request.path)
+        _log.exception("request %s failed: %s %s", request[REQUEST_ID], request.method, request.rel_url.raw_path)
+        if _begun(request):
+            raise ConnectionAbortedError from None
         sentence = f"The server failed; its log has the request {request[REQUEST_ID]}."
         return said(500, sentence, door, request.headers.get("Accept"), {})
+
+
+def _begun(request: web.Request) -> bool:
+    """Say whether the answer is under way: a second one would be read as a part of its body."""
+    return request.get(_ANSWERING, False) or request.writer.output_size > 0
+
+
+@lru_cache(maxsize=256)
+def _is_host(host: str) -> bool:
+    """Say whether this is a host (RFC 9110 §7.2) that may be shown again: it forms the links of pages and receipts."""
+    return not host or _HOST.fullmatch(host) is not None
 
 
 def _of_the_router(request: web.Request, err: web.HTTPException) -> tuple[dict[str, str], str]:
@@ -142,6 +163,7 @@ def _door(request: web.Request) -> Door:
 
 async def sign(request: web.Request, response: web.StreamResponse) -> None:
     """Say who answers, and the request's id, which the log has too."""
+    request[_ANSWERING] = True
     headers = response.headers
     headers["Server"] = SERVER
     request_id = request.get(REQUEST_ID)

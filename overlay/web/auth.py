@@ -1,7 +1,6 @@
 """From the Authorization header to a token: Basic with any user name, or Bearer (RFC 7617, RFC 6750)."""
 
 import base64
-import binascii
 
 from aiohttp import web
 
@@ -19,7 +18,7 @@ def secret_of(request: web.BaseRequest) -> str | None:
         case "basic":
             try:
                 user, _, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-            except (binascii.Error, UnicodeDecodeError):
+            except ValueError:  # no base64, not ASCII, not UTF-8
                 return None
             # https://ovl_…@host: a token where the user name stands
             secret = (password or (user if user.startswith(PREFIX) else "")).strip()

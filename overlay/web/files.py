@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.http_writer import StreamWriter
 from multidict import CIMultiDict
 
+from overlay.caching.local_disk import translating
 from overlay.caching.threads import in_thread
 from overlay.domain.errors import BlobNotFound, InvalidName, UnknownFile
 from overlay.domain.names import project_name, upload_id
@@ -47,15 +48,13 @@ async def staged_file(request: web.Request) -> web.StreamResponse:
     except InvalidName as err:
         raise UnknownFile(name) from err
     services = request.app[SERVICES]
-    try:
-        served = await services.downloads.find(project, upload, name)
-    except BlobNotFound as err:
-        raise UnknownFile(name) from err
+    served = await services.downloads.find(project, upload, name)
     headers = _headers(request, served)
     if matches(request.headers.get("If-None-Match"), headers["ETag"]):
         return web.Response(status=304, headers=headers)
     headers["Content-Type"] = _SIDECAR_TYPE if served.sidecar else _OCTETS
-    wanted = _range(request, served, headers["ETag"])
+    # RFC 9110 §14.2: "A server MUST ignore a Range header field received with a request method … " other than GET.
+    wanted = _range(request, served, headers["ETag"]) if request.method == "GET" else None
     if wanted is None:
         return await _send(request, served.key, ByteRange(0, served.size_bytes), HTTPStatus.OK, headers)
     if wanted.start >= served.size_bytes or wanted.start >= wanted.stop:
@@ -70,10 +69,11 @@ async def _send(
 ) -> web.StreamResponse:
     response = web.StreamResponse(status=status, headers=headers)
     response.content_length = wanted.stop - wanted.start
+    blobs = request.app[SERVICES].blobs
     if request.method == "HEAD":
+        await blobs.size(key)  # what GET would not find is not promised here
         await response.prepare(request)
         return response
-    blobs = request.app[SERVICES].blobs
     path = await blobs.locate(key)
     if path is not None:
         return await _send_local(request, key, path, wanted, response)
@@ -93,10 +93,11 @@ async def _send(
 async def _send_local(
     request: web.Request, key: BlobKey, path: Path, wanted: ByteRange, response: web.StreamResponse
 ) -> web.StreamResponse:
-    try:
-        file = await in_thread(path.open, "rb", 0)
-    except FileNotFoundError as err:  # deleted since it was located
-        raise BlobNotFound(key) from err
+    with translating(f"opening the blob {key}"):
+        try:
+            file = await in_thread(path.open, "rb", 0)
+        except FileNotFoundError as err:  # deleted since it was located
+            raise BlobNotFound(key) from err
     with file:
         writer = await response.prepare(request)
         assert isinstance(writer, StreamWriter)

@@ -18,7 +18,7 @@ from overlay.web.context import SERVICES, SETTINGS, WebSettings
 from overlay.web.ready import Ready, head_of
 
 _VARY: Final = "Accept, Accept-Encoding"
-_CHUNK_BYTES: Final = 1024 * 1024
+_CHUNK_BYTES: Final = 256 * 1024
 _HEADS: Final = 8192  # 300 bytes each
 _CONTENT_TYPES: Final = {
     Format.JSON: Format.JSON.value,  # no charset: devpi compares the type exactly
@@ -49,14 +49,14 @@ async def staged_index_page(request: web.Request) -> web.StreamResponse:
 
 async def add_slash(request: web.Request) -> web.StreamResponse:
     """Redirect to the same page with its slash (PEP 503: all such URLs end in one)."""
-    return _moved(request.path + "/", request)
+    return _moved(request.rel_url.raw_path + "/", request)
 
 
 async def _project(request: web.Request, view: View) -> web.StreamResponse:
     raw = request.match_info["project"]
     project = project_name(raw)
     if project != raw:  # PEP 503: a redirect to the normalized name, as PyPI does
-        return _moved(request.path[: -len(raw) - 1] + project + "/", request)
+        return _moved(request.rel_url.raw_path.removesuffix("/").rpartition("/")[0] + f"/{project}/", request)
     await check_reader(request)
     return await page_answer(request, request.app[SERVICES].pages, view, project, request.app[SETTINGS])
 
@@ -149,5 +149,5 @@ def matches(if_none_match: str | None, etag: str) -> bool:
 
 
 def _moved(path: str, request: web.Request) -> web.Response:
-    query = f"?{request.query_string}" if request.query_string else ""
+    query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
     return web.Response(status=301, headers={"Location": path + query, "Cache-Control": "no-cache"})

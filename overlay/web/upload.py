@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Final
+from typing import Final, TypeAlias
 
 import multipart
 from aiohttp import web
@@ -33,6 +33,9 @@ _RETIRED: Final = {
     "submit_pkg_info": "Project pre-registration is no longer required or supported, upload your files instead.",
     "doc_upload": "Uploading documentation is no longer supported.",
 }
+
+_Event: TypeAlias = "multipart.MultipartSegment | bytes | None"
+"""What the parser yields: a segment's head, some of its data, None at its end."""
 
 
 async def upload(request: web.Request) -> web.Response:
@@ -67,7 +70,12 @@ def _upload_url(request: web.Request) -> str:
 
 async def _parts(request: web.Request) -> AsyncGenerator[Field | FilePart, None]:
     """Yield the form's parts as they arrive; a file part must be read before the next one is asked for."""
-    events = _events(request)
+    async with contextlib.aclosing(_events(request)) as events:
+        async for part in _assembled(events):
+            yield part
+
+
+async def _assembled(events: "AsyncIterator[_Event]") -> AsyncIterator[Field | FilePart]:
     name, filename, text = "", None, bytearray()
     async for event in events:
         if isinstance(event, multipart.MultipartSegment):
@@ -104,7 +112,7 @@ def _field(name: str, filename: str | None, text: bytearray) -> Field:
     return Field(name, value)
 
 
-async def _chunks(events: AsyncIterator["multipart.MultipartSegment | bytes | None"]) -> AsyncIterator[bytes]:
+async def _chunks(events: "AsyncIterator[_Event]") -> AsyncIterator[bytes]:
     async for event in events:
         if event is None:
             return
@@ -112,7 +120,7 @@ async def _chunks(events: AsyncIterator["multipart.MultipartSegment | bytes | No
         yield bytes(event)
 
 
-async def _events(request: web.Request) -> AsyncIterator["multipart.MultipartSegment | bytes | None"]:
+async def _events(request: web.Request) -> "AsyncGenerator[_Event, None]":
     """Yield the parser's events: a segment, its data, None at its end. Raises BadUpload, TooLarge, SlowBody."""
     try:
         with _parser(request) as parser:

@@ -79,7 +79,7 @@ def rate(server: Server, path: str, headers: Mapping[str, str], seconds: float) 
 def _answered(server: Server, path: str, headers: Mapping[str, str], seconds: float) -> int:
     if shutil.which("wrk") is None:
         return asyncio.run(_asked(server, path, headers, seconds))
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(round(seconds), 1)}s"]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(round(seconds), 1)}s", "--timeout", "60s"]
     for name, value in headers.items():
         command += ["-H", f"{name}: {value}"]
     said = subprocess.run([*command, server.url + path], capture_output=True, text=True, check=True).stdout

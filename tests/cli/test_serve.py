@@ -13,8 +13,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from overlay.domain.layout import record_key
+from overlay.domain.records import Record, encode
+from overlay.storage.documents_directory import DirectoryDocuments
+from overlay.storage.files import empty_spool
 from tests.builders import sdist, wheel
-from tests.fakes.index import ScriptedIndex
+from tests.fakes.index import Answer, ScriptedIndex
+from tests.staged import staged_file
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -138,6 +143,62 @@ async def test_check_names_what_fails(tmp_path: Path, index: ScriptedIndex) -> N
     code, output = await overlay(tmp_path, "check", OVERLAY_SERVER_PORT="many")
     assert code == 2
     assert "[server] port must be a whole number" in output
+
+
+async def test_check_changes_nothing(tmp_path: Path, index: ScriptedIndex) -> None:
+    """No folder is made, no lock, and what a rebuild would settle stays; a killed server's lock is no lock."""
+    code, output = await overlay(tmp_path, "check", OVERLAY_UPSTREAM_URL=index.simple_url)
+    assert code == 0
+    assert "the first start will make it" in output
+    assert list(tmp_path.iterdir()) == []
+    root = tmp_path / "data"
+    documents = DirectoryDocuments(root, empty_spool(root))
+    for number in (1, 2):  # of one name: a rebuild ends the first
+        file = staged_file(number, content=f"bytes {number}")
+        await documents.put(
+            record_key(file.project, file.upload_id),
+            encode(Record(file=file, form=(), attestations=None, replace=True)),
+        )
+    (root / "lock").write_text("1\n")
+    before = contents(root)
+    code, output = await overlay(tmp_path, "check", OVERLAY_UPSTREAM_URL=index.simple_url)
+    assert code == 0
+    assert "ok, 1 staged files" in output
+    assert contents(root) == before
+
+
+def contents(root: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(root)): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in root.rglob("*")
+    }
+
+
+async def test_check_says_what_it_found_upstream(tmp_path: Path, index: ScriptedIndex) -> None:
+    """A private index need not have pip; that it answers is what counts. No credential is printed."""
+    credential = index.simple_url.replace("http://", "http://ada:s3cret@")
+    code, output = await overlay(tmp_path, "check", OVERLAY_UPSTREAM_URL=credential)
+    assert code == 0
+    assert re.search(rf"^upstream +ok, {index.simple_url} has pip \([0-9,]+ bytes\)$", output, re.MULTILINE)
+    index.remove("pip-99.0-py3-none-any.whl")
+    index.script("pip", Answer(status=404))
+    code, output = await overlay(tmp_path, "check", OVERLAY_UPSTREAM_URL=credential)
+    assert code == 0
+    assert re.search(rf"^upstream +ok, {index.simple_url} has no pip, but answers$", output, re.MULTILINE)
+    assert "s3cret" not in output
+
+
+async def test_the_start_prints_no_credential(tmp_path: Path, index: ScriptedIndex) -> None:
+    """Neither a user nor a password of upstream's URL."""
+    credential = index.simple_url.replace("http://", "http://ada:s3cret@")
+    process = await start(tmp_path, "serve", "--port", "0", OVERLAY_UPSTREAM_URL=credential)
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        line = await process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        out, err = await process.communicate()
+    assert line.decode().endswith(f"in front of {index.simple_url}\n")
+    assert b"s3cret" not in out + err
 
 
 async def test_config_prints_what_is_in_effect(tmp_path: Path) -> None:

@@ -157,3 +157,17 @@ async def test_deleting_and_putting_in_one_folder_at_once(documents: Documents) 
     await asyncio.gather(*(churn(number) for number in range(6)))
     await documents.put("records/demo/last.json", b"x")
     assert await listed(documents, "records/") == {"records/demo/last.json"}
+
+
+async def test_a_scan_holds_few_bytes_however_large_the_documents(tmp_path: Path) -> None:
+    """A rebuild reads every record; what was not yet read when the scan paused is not in memory."""
+    documents = DirectoryDocuments(tmp_path, empty_spool(tmp_path))
+    for number in range(40):
+        await documents.put(f"records/demo/{number}.json", bytes(2**20))
+    read = 0
+    async for _ in documents.scan("records/"):
+        if not read:
+            for key in await listed(documents, "records/"):
+                await documents.delete(key)
+        read += 1
+    assert 1 <= read <= 8

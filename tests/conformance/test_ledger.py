@@ -400,3 +400,36 @@ async def test_a_serial_is_a_whole_number(ledger: StageLedger) -> None:
     assert isinstance(admitted, Admitted)
     assert isinstance(admitted.serial, int)
     assert Serial(admitted.serial) < 2**53
+
+
+async def test_the_same_bytes_by_a_stronger_grant_replace(ledger: StageLedger) -> None:
+    """What `*` staged hides beside foreign files upstream; brought again by right, it must be shown. No `replace`."""
+    weak, strong = staged_file(1, grant="*"), staged_file(2, grant="demo")
+    await ledger.stage(weak, replace=True)
+    assert isinstance(await ledger.admit(claim_for(strong, replace=False)), Admitted)
+    ended = (await ledger.stage(strong, replace=False)).ended
+    assert ended is not None
+    assert ended.file == weak
+    assert await files(ledger) == (strong,)
+
+
+@pytest.mark.parametrize(("held", "sent"), [("*", "*"), ("demo", "*"), ("demo-*", "admin")])
+async def test_the_same_bytes_by_a_grant_that_shows_no_more_change_nothing(
+    ledger: StageLedger, held: str, sent: str
+) -> None:
+    """Only `*` is ever hidden, so only what `*` staged has something to gain."""
+    first, second = staged_file(1, grant=held), staged_file(2, grant=sent)
+    await ledger.stage(first, replace=True)
+    assert await ledger.admit(claim_for(second)) == AlreadyStaged(first)
+    assert (await ledger.stage(second, replace=True)).ended is not None
+    assert await files(ledger) == (first,)
+
+
+async def test_a_stronger_grant_with_a_smaller_serial_comes_too_late(ledger: StageLedger) -> None:
+    """The greatest serial wins, as in a rebuild; its uploader may ask again."""
+    weak, strong = staged_file(1, serial=20, grant="*"), staged_file(2, serial=10, grant="demo")
+    await ledger.stage(weak, replace=True)
+    ended = (await ledger.stage(strong, replace=True)).ended
+    assert ended is not None
+    assert ended.file == strong
+    assert await files(ledger) == (weak,)

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import random
 import tarfile
 import tracemalloc
 import zipfile
@@ -68,6 +69,16 @@ def test_a_bomb_is_refused_in_little_memory(name: str, tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak_bytes < 8 * 2**20
+
+
+def test_an_sdist_that_takes_too_long_to_unpack_is_refused(tmp_path: Path) -> None:
+    """Far below the ratio of a bomb: what bounds it is the time to answer."""
+    header = tarfile.TarInfo("demo-1.0/data")
+    header.size = 600 * 2**20
+    piece = gzip.compress(random.Random(1).randbytes(2**14) + bytes(2**20 - 2**14), 1)  # members may be concatenated
+    half = gzip.compress(header.tobuf()) + piece * 600
+    with pytest.raises(BadUpload, match="1,073,741,824"):
+        inspect(tmp_path, Built(SDIST, half * 2))
 
 
 def test_a_good_wheel_gives_its_metadata_verbatim_and_no_complaint(tmp_path: Path) -> None:

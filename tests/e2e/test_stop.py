@@ -4,13 +4,17 @@ import asyncio
 import hashlib
 import random
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 import pytest
+from aiohttp import web
 
+from overlay.cli.serve import drain
+from overlay.web.context import Lifecycle
 from tests.builders import metadata, wheel
 from tests.fakes.index import ScriptedIndex
 from tests.running import ADMIN, basic
@@ -94,3 +98,92 @@ async def test_a_stop_without_work_is_prompt(tmp_path: Path) -> None:
             assert response.status == 200
         async with asyncio.timeout(5):
             assert await served.stop() == 0
+
+
+async def _for_ever() -> AsyncIterator[bytes]:
+    while True:
+        yield b"x"
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("path", ["/upload", "/download"])
+async def test_one_deadline_holds_for_all_that_is_under_way(path: str) -> None:
+    """An upload that trickles on, or an answer that has no end, is broken off at the deadline, not later."""
+    lifecycle, begun, ended = Lifecycle(), asyncio.Event(), asyncio.Event()
+
+    async def upload(request: web.Request) -> web.Response:
+        with lifecycle.upload():
+            begun.set()
+            try:
+                await request.content.read()
+            finally:
+                ended.set()
+        return web.Response()
+
+    async def download(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        begun.set()
+        try:
+            async for chunk in _for_ever():
+                await response.write(chunk)
+        finally:
+            ended.set()
+        return response
+
+    app = web.Application()
+    app.add_routes([web.post("/upload", upload), web.post("/download", download)])
+    served = web.AppRunner(app, shutdown_timeout=1)
+    await served.setup()
+    site = web.TCPSite(served, "127.0.0.1", 0)
+    await site.start()
+
+    async def ask() -> None:
+        url = f"http://127.0.0.1:{served.addresses[0][1]}{path}"
+        data = _for_ever() if path == "/upload" else b""
+        async with aiohttp.ClientSession() as session, session.post(url, data=data) as response:
+            await response.read()
+
+    asking = asyncio.create_task(ask())
+    await begun.wait()
+    began = time.monotonic()
+    await drain(served, lifecycle, within_s=2)
+    await served.cleanup()
+    took_s = time.monotonic() - began
+    async with asyncio.timeout(LIMIT_S):
+        await ended.wait()
+        with pytest.raises((aiohttp.ClientError, ConnectionError)):
+            await asking
+    assert 0.9 < took_s < 4, took_s
+
+
+@pytest.mark.slow
+async def test_a_trickling_upload_does_not_keep_the_server(tmp_path: Path, *, full: bool) -> None:
+    """SIGTERM ends the process before Kubernetes would kill it, and nothing half is left."""
+    if not full:
+        pytest.skip("takes 25 s: FULL=1 runs it")
+    body, content_type = form_bytes(wheel("demo", "1.0"))
+    head = (
+        f"POST /legacy/ HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: {len(body) + 10_000}\r\n"
+    )
+    head += f"Authorization: {basic(ADMIN)['Authorization']}\r\n\r\n"
+    async with (
+        ScriptedIndex() as index,
+        Served(tmp_path / "store", index.simple_url) as served,
+        connected(served, head.encode() + body[:-200]) as (_, writer),
+    ):
+        async with asyncio.timeout(LIMIT_S):
+            while not served.files("spool"):
+                await asyncio.sleep(0.05)
+
+        async def trickle() -> None:
+            async for chunk in _for_ever():
+                writer.write(chunk)
+
+        trickling = asyncio.create_task(trickle())
+        began = time.monotonic()
+        assert await served.stop() == 0
+        assert time.monotonic() - began < 29
+        trickling.cancel()
+        assert served.files("spool", "records") == set()
+        assert "Traceback" not in served.log

@@ -81,7 +81,7 @@ async def test_folders_that_cannot_be_listed_are_no_empty_store(tmp_path: Path) 
     async with blobs.create(KEY) as writer:
         await writer.write(b"bytes")
     with no_more_files(), pytest.raises(StoreUnavailable):
-        await sweep(blobs, documents, now_s=4e9, older_than_s=0)
+        await sweep(blobs, documents, ended_before_s=4e9, orphaned_before_s=4e9)
     assert await blobs.size(KEY) == 5
 
 

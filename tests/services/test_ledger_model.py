@@ -28,8 +28,13 @@ Result = TypeVar("Result")
 
 PROJECTS: Final = ("demo", "other")
 STAGES: Final = (MAIN, StageId("flag-day"))
-NAMES: Final = ("{}-1.0-py3-none-any.whl", "{}-1.0.tar.gz")
+# Few names, so that serials of one name cross often.
+NAMES: Final = {"demo": ("demo-1.0-py3-none-any.whl", "demo-1.0.tar.gz"), "other": ("other-1.0.tar.gz",)}
 START_US: Final = 1_700_000_000_000_000
+
+NAMED: Final = st.sampled_from([(project, name) for project, names in NAMES.items() for name in names])
+STAGE: Final = st.sampled_from([MAIN, MAIN, MAIN, STAGES[1]])
+CONTENT: Final = st.sampled_from("abc")
 
 Name = tuple[StageId, str]
 Shelf = tuple[NormalizedName, StageId]
@@ -72,19 +77,15 @@ class LedgerMachine(RuleBasedStateMachine):
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         return self.loop.run_until_complete(work)
 
-    @rule(
-        target=admitted,
-        project=st.sampled_from(PROJECTS),
-        stage=st.sampled_from(STAGES),
-        name=st.sampled_from(NAMES),
-        content=st.sampled_from("abc"),
-        may_replace=st.booleans(),
-    )
-    def admit(self, project: str, stage: StageId, name: str, content: str, may_replace: bool) -> object:  # noqa: FBT001
+    @rule(target=admitted, named=NAMED, stage=STAGE, content=CONTENT, may_replace=st.booleans())
+    def admit(self, named: tuple[str, str], stage: StageId, content: str, may_replace: bool) -> object:  # noqa: FBT001
+        admission = self._admit(named, stage, content, may_replace=may_replace)
+        return multiple() if admission is None else admission
+
+    def _admit(self, named: tuple[str, str], stage: StageId, content: str, *, may_replace: bool) -> "Admission | None":
         self.uploads += 1
-        file = staged_file(
-            self.uploads, project=project, filename=name.format(project), content=content, stage=stage, serial=0
-        )
+        project, filename = named
+        file = staged_file(self.uploads, project=project, filename=filename, content=content, stage=stage, serial=0)
         held = self.held.get((stage, file.filename))
         try:
             answer = self.run(self.ledger.admit(claim_for(file, replace=may_replace)))
@@ -92,11 +93,11 @@ class LedgerMachine(RuleBasedStateMachine):
             assert held is not None
             assert held.sha256 != file.sha256
             assert not may_replace
-            return multiple()
+            return None
         if isinstance(answer, AlreadyStaged):
             assert answer.file == held
             assert held.sha256 == file.sha256
-            return multiple()
+            return None
         assert isinstance(answer, Admitted)
         assert held is None or (held.sha256 != file.sha256 and may_replace)
         assert answer.serial > self.last_serial, "a serial came twice, or a smaller one after a greater"
@@ -137,6 +138,14 @@ class LedgerMachine(RuleBasedStateMachine):
             self.ended[answer.ended.file.upload_id] = Reason.REPLACED
             self.run(settle(self.documents, answer.ended))
         return file
+
+    @rule(named=NAMED, stage=STAGE, contents=st.permutations("abc"), may_replace=st.booleans())
+    def race(self, named: tuple[str, str], stage: StageId, contents: list[str], may_replace: bool) -> None:  # noqa: FBT001
+        """Three uploads of one name are admitted in one order and staged in the other."""
+        admissions = [self._admit(named, stage, content, may_replace=may_replace) for content in contents]
+        for admission in reversed(admissions):
+            if admission is not None:
+                self.stage(admission)
 
     @rule(file=staged, may_replace=st.booleans())
     def stage_again(self, file: StagedFile, may_replace: bool) -> None:  # noqa: FBT001

@@ -255,6 +255,28 @@ async def test_known_never_asks(source: Source, upstream: CachedUpstream) -> Non
     assert len(source.asked) == 1
 
 
+async def test_known_finds_what_came_after_it_found_nothing(source: Source, tmp_path: Path) -> None:
+    """That the disk had nothing is remembered, so that a list of many names reads it once; a fetch ends that."""
+    cached = over(source, tmp_path, limit_bytes=1)  # nothing stays in memory
+    assert await cached.known(DEMO) is None
+    await cached.page(DEMO)
+    await cached.close()
+    known = await cached.known(DEMO)
+    assert known is not None
+    assert known.body == b"one"
+
+
+async def test_absent_is_not_written(source: Source, tmp_path: Path) -> None:
+    """It is held in memory; each unknown name on disk would be a file that anyone can make."""
+    source.body = None
+    cached = over(source, tmp_path)
+    assert (await cached.page(DEMO)).body is None
+    known = await cached.known(DEMO)
+    assert known is not None
+    await cached.close()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 async def test_last_good_pages_survive_a_restart(source: Source, tmp_path: Path) -> None:
     """After a restart during an outage readers have what they had, its age included."""
     before = over(source, tmp_path)

@@ -51,12 +51,28 @@ def test_upstreams_gzip_comes_back(tmp_path: Path) -> None:
     assert files.load(DEMO) == page()
 
 
-def test_absent_comes_back(tmp_path: Path) -> None:
-    """That upstream has no such project is worth keeping too."""
+def test_absent_leaves_nothing(tmp_path: Path) -> None:
+    """Whoever asks for names that upstream lacks fills no disk; a project that went away takes its page along."""
     absent = UpstreamPage(project=DEMO, body=None, validator=ABSENT, fetched_at_s=5.0)
     files = PageFiles(tmp_path, 10_000, URL)
     files.store(absent)
-    assert files.load(DEMO) == absent
+    assert stored(tmp_path) == []
+    files.store(page())
+    files.store(absent)
+    assert stored(tmp_path) == []
+    assert files.load(DEMO) is None
+
+
+def test_a_small_page_weighs_its_block(tmp_path: Path) -> None:
+    """A file of 200 bytes takes 4,096 of the disk, written now or found from an earlier life."""
+    for life in range(2):
+        for number in range(5):
+            PageFiles(tmp_path, 3 * 4096, URL).store(page(project_name(f"p{life}{number}"), at_s=life * 10.0 + number))
+    assert len(stored(tmp_path)) == 3
+    files = PageFiles(tmp_path, 2 * 4096, URL)
+    for number in range(5):
+        files.store(page(project_name(f"q{number}"), at_s=100.0 + number))
+    assert sorted(path.name for path in stored(tmp_path)) == ["q3.page", "q4.page"]
 
 
 def test_unknown_is_none(tmp_path: Path) -> None:
@@ -105,16 +121,16 @@ def test_the_oldest_pages_make_room(tmp_path: Path) -> None:
     """The limit holds for all files together, also for those of an earlier life, and the newest stay."""
     names = [project_name(f"p{number}") for number in range(6)]
     for number, name in enumerate(names):
-        files = PageFiles(tmp_path, 5_000, URL)  # a new one each time: nothing is known but the folder
+        files = PageFiles(tmp_path, 3 * 4096, URL)  # a new one each time: nothing is known but the folder
         files.store(page(name, noise(number), at_s=100.0 + number))
-    assert sum(path.stat().st_size for path in stored(tmp_path)) <= 5_000
-    files = PageFiles(tmp_path, 5_000, URL)
+    assert sum(path.stat().st_size for path in stored(tmp_path)) <= 3 * 4096
+    files = PageFiles(tmp_path, 3 * 4096, URL)
     assert [files.load(name) is not None for name in names] == [False, False, False, True, True, True]
 
 
 def test_a_confirmed_page_is_not_the_oldest(tmp_path: Path) -> None:
     """What upstream spoke of last is kept longest."""
-    files = PageFiles(tmp_path, 4_000, URL)  # room for two
+    files = PageFiles(tmp_path, 2 * 4096, URL)  # room for two
     first, second, third = (page(project_name(name), noise(len(name))) for name in ("a", "bb", "ccc"))
     files.store(first)
     files.store(second)
@@ -126,9 +142,9 @@ def test_a_confirmed_page_is_not_the_oldest(tmp_path: Path) -> None:
 
 def test_a_page_beyond_the_limit_is_not_stored(tmp_path: Path) -> None:
     """It would push out everything else; its former, smaller self goes too."""
-    files = PageFiles(tmp_path, 1_000, URL)
+    files = PageFiles(tmp_path, 4096, URL)
     files.store(page())
-    files.store(page(body=noise(1)))
+    files.store(page(body=b"".join(noise(number) for number in range(4))))
     assert stored(tmp_path) == []
 
 

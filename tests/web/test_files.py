@@ -239,4 +239,16 @@ async def test_a_star_token_yields_to_a_stranger_upstream(overlay: Running, inde
     assert await status(overlay, url) == 404
     refused = await overlay.upload(wheel("ours", "1.1"), token=token)
     assert refused.status == 403
-    assert "overlay token create --project ours" in refused.body
+    assert "--project ours" in refused.body
+
+
+async def test_a_release_whose_sidecar_was_lost_is_no_missing_release(index: ScriptedIndex, tmp_path: Path) -> None:
+    """500 on the page and in the API: 404 would say that nothing is staged."""
+    config = config_for(tmp_path, index.simple_url)
+    async with running(config) as overlay:
+        await staged(overlay)
+    (sidecar,) = (tmp_path / "blobs").rglob("*.metadata")
+    sidecar.unlink()
+    async with running(config) as overlay:  # nothing is remembered of the report
+        assert await status(overlay, "/api/v1/projects/demo/1.0") == 500
+        assert await status(overlay, "/project/demo/1.0/") == 500

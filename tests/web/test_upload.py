@@ -155,7 +155,7 @@ async def test_a_token_stages_only_what_it_was_given(overlay: Running, store: Pa
     other = await overlay.token("stage", projects=("other",))
     refused = await overlay.upload(NEW, token=other)
     assert refused.status == 403
-    for word in ("'demo'", "other", "overlay token create --project demo"):
+    for word in ("'demo'", "other", "overlay token create", "--project demo"):
         assert word in refused.reason
     reader = await overlay.token("read")
     assert (await overlay.upload(NEW, token=reader)).status == 403
@@ -332,3 +332,52 @@ async def test_draft_headers_and_fields_change_nothing(overlay: Running) -> None
     async with overlay.session.post(overlay.legacy, data=form(NEW, {"staged": "0"}), headers=headers) as response:
         assert response.status == 200
     assert len(await staged(overlay)) == 1
+
+
+async def test_the_same_bytes_by_a_stronger_grant_are_shown(config: Config, index: ScriptedIndex, store: Path) -> None:
+    """What a `*` token staged is hidden beside a foreign project of the name; the owner's own upload lists it."""
+    clock, mine = Clock(), wheel("mine", "1.0")
+    async with running(config, now_s=clock) as overlay:
+        everything = await overlay.token("stage", projects=("*",), label="everything")
+        owner = await overlay.token("add", projects=("mine",), label="owner")
+        assert (await overlay.upload(mine, token=everything)).status == 200
+        index.add(wheel("mine", "0.5"))
+        clock.now_s += 1000
+        assert await _listed(overlay, "mine") == ["mine-0.5-py3-none-any.whl"]
+        assert (await overlay.upload(mine, token=owner)).status == 200
+        assert mine.filename in await _listed(overlay, "mine")
+        (file,) = await staged(overlay)
+        assert file["grant"] == "mine"
+    assert len(records(store)) == 1
+    async with running(config, now_s=clock) as overlay:  # and a rebuild finds the same
+        assert mine.filename in await _listed(overlay, "mine")
+
+
+async def _listed(overlay: Running, project: str) -> list[str]:
+    async with overlay.get(f"/simple/{project}/", Accept="application/vnd.pypi.simple.v1+json") as response:
+        return [file["filename"] for file in json.loads(await response.read())["files"]]
+
+
+async def test_the_form_is_bounded_with_the_names_of_its_fields(overlay: Running, store: Path) -> None:
+    """Whatever the record keeps is held in memory and read at every start: 400 and 413, nothing left behind."""
+    assert (await overlay.upload(NEW, fields={"x" * 100: "1"})).status == 200
+    too_long = await overlay.upload(CHANGED, fields={"x" * 101: "1"})
+    assert too_long.status == 400
+    assert "more than 100 characters" in too_long.reason
+    for name in ("keywords", "attestations"):
+        too_much = await overlay.upload(CHANGED, fields={name: "x" * 256 * 1024})
+        assert too_much.status == 413
+        assert "262,144 bytes" in too_much.reason
+    assert (await overlay.upload(CHANGED, fields={"description": "x" * 1024 * 1024})).status == 200
+    assert len(blobs(store)) == 4
+
+
+async def test_a_replaced_file_does_not_count_against_the_quota(index: ScriptedIndex, store: Path) -> None:
+    """What is staged afterwards decides, so a full index still takes a mended file."""
+    room = max(len(NEW.body), len(CHANGED.body))
+    config = config_for(store, index.simple_url, uploads=UploadsConfig(quota_bytes=room))
+    async with running(config) as overlay:
+        assert (await overlay.upload(NEW)).status == 200
+        assert (await overlay.upload(CHANGED)).status == 200
+        assert (await overlay.upload(NEW)).status == 200
+        assert (await overlay.upload(wheel("demo", "1.0", payload=bytes(range(256)) * 99))).status == 413

@@ -1,0 +1,42 @@
+"""The error tree: drawn whole, and every class of it has a status at every door."""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+
+import pytest
+
+from overlay.domain import errors
+from overlay.domain.errors import OverlayError
+from overlay.web.errors import STATUSES, Door, status_of
+
+
+def tree(kind: type[OverlayError]) -> Iterator[type[OverlayError]]:
+    """Walk the class and all below it."""
+    yield kind
+    for below in kind.__subclasses__():
+        yield from tree(below)
+
+
+KINDS = sorted(set(tree(OverlayError)) - {OverlayError}, key=lambda kind: kind.__name__)
+
+
+@pytest.mark.parametrize("door", list(Door))
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_error_has_a_status_at_every_door(kind: type[OverlayError], door: Door) -> None:
+    """A client's or the server's failure, never a LookupError and never a success."""
+    error = kind.__new__(kind)  # its facts are of no account to the status
+    assert HTTPStatus(status_of(error, door)) >= 400
+
+
+def test_the_table_has_a_column_for_every_door() -> None:
+    """And only rows of our own classes."""
+    assert {len(row) for row in STATUSES.values()} == {len(Door)}
+    assert set(STATUSES) <= set(KINDS)
+
+
+def test_the_tree_is_drawn_whole() -> None:
+    """The docstring names every class, and all of them are defined there."""
+    assert errors.__doc__ is not None
+    drawn = errors.__doc__.replace(",", " ").split()
+    assert [kind.__name__ for kind in KINDS if kind.__name__ not in drawn] == []
+    assert [kind for kind in KINDS if kind.__module__ != errors.__name__] == []
