@@ -97,7 +97,8 @@ async def wired(
 @contextlib.asynccontextmanager
 async def _opened_store(config: Config, now_us: Callable[[], int]) -> AsyncIterator[_Store]:
     root = await in_thread(Path(config.store.path).absolute)
-    lock = await in_thread(DirectoryLock, root)
+    with translating(f"opening the store {root} ([store] path)"):
+        lock = await in_thread(DirectoryLock, root)
     try:
         spool = await in_thread(empty_spool, root)
         documents, ledger = DirectoryDocuments(root, spool), MemoryLedger(now_us)

@@ -45,9 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except BrokenPipeError:
         # The reader went away (`overlay list | head`); the interpreter must not fail again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return DONE
+    except OSError as err:
+        sys.stderr.write(f"overlay: the output cannot be written: {err.strerror or err}\n")
+        _give_up_output()
+        return FAILED
     return code
+
+
+def _give_up_output() -> None:
+    """Send what is still buffered nowhere: the interpreter would fail with it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parser() -> argparse.ArgumentParser:

@@ -98,5 +98,7 @@ def _json(
 
 def _phrase(sentence: str) -> str:
     """Make a sentence fit for the status line: one line of printable ASCII."""
-    line = " ".join(sentence.split())
-    return "".join(char if " " <= char <= "~" else "?" for char in line)[:_LONGEST_REASON]
+    line = "".join(char if " " <= char <= "~" else "?" for char in " ".join(sentence.replace("…", "...").split()))
+    if len(line) <= _LONGEST_REASON:
+        return line
+    return line[: _LONGEST_REASON - 4].rpartition(" ")[0] + " ..."

@@ -234,9 +234,9 @@ def _check_disk(served: Served, found: dict[str, set[str]]) -> None:
 
 async def test_a_server_that_is_killed_again_and_again_loses_nothing(tmp_path: Path) -> None:
     """New names, replacements, races and withdrawals; each kill finds some of them under way."""
-    tally = await _killed_and_checked(tmp_path, uploads=40, kills=4, seed=1)
+    tally = await _killed_and_checked(tmp_path, uploads=200, kills=8, seed=1)
     print(tally)
-    assert tally.kills == 4
+    assert tally.kills == 8
     assert median(tally.restarts_s) < RESTART_LIMIT_S  # not the longest: others may have needed the machine
 
 

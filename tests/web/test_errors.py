@@ -7,7 +7,7 @@ import pytest
 
 from overlay.domain import errors
 from overlay.domain.errors import OverlayError
-from overlay.web.errors import STATUSES, Door, status_of
+from overlay.web.errors import STATUSES, Door, said, status_of
 
 
 def tree(kind: type[OverlayError]) -> Iterator[type[OverlayError]]:
@@ -40,3 +40,13 @@ def test_the_tree_is_drawn_whole() -> None:
     drawn = errors.__doc__.replace(",", " ").split()
     assert [kind.__name__ for kind in KINDS if kind.__name__ not in drawn] == []
     assert [kind for kind in KINDS if kind.__module__ != errors.__name__] == []
+
+
+def test_a_long_sentence_is_cut_at_a_word() -> None:
+    """In the status line only, which is all that twine shows; the body has the whole of it."""
+    response = said(400, "word " * 200, Door.UPLOAD, None, {})
+    assert response.reason is not None
+    assert len(response.reason) <= 300
+    assert response.reason.endswith("word ...")
+    assert response.text is not None
+    assert response.text.count("word") == 200
