@@ -237,6 +237,10 @@ class Upstream(Protocol):
         Raises UpstreamUnavailable, UpstreamCorrupt.
         """
 
+    @property
+    def trouble(self) -> str:
+        """Why the last question to upstream failed, in a sentence without secrets; "" when it was answered."""
+
     async def known(self, project: NormalizedName) -> UpstreamPage | None:
         """Return the page in hand, however old within `stale_s`; never waits for upstream, never raises for it."""
 

@@ -85,6 +85,7 @@ class CachedUpstream:
         """When `known` last found nothing on disk: a project list asks for every staged name."""
         self._unwritten: dict[NormalizedName, UpstreamPage] = {}
         self._writer: asyncio.Task[None] | None = None
+        self._trouble = ""
 
     async def page(self, project: NormalizedName, *, no_older_than_s: float | None = None) -> UpstreamPage:
         """Return upstream's page; see `Upstream` and the rules above."""
@@ -114,6 +115,11 @@ class CachedUpstream:
         if held is None or self._now_s() - held.fetched_at_s >= max(self._stale_s, 2 * self._fresh_for_s(held)):
             return None
         return held
+
+    @property
+    def trouble(self) -> str:
+        """Say why the last question failed; "" when it was answered."""
+        return self._trouble
 
     async def close(self) -> None:
         """Cancel revalidations and finish writing what is in hand."""
@@ -168,11 +174,13 @@ class CachedUpstream:
         try:
             page = await self._source.fetch(project, held)
         except (UpstreamUnavailable, UpstreamCorrupt) as err:
+            self._trouble = str(err)
             if held is not None:
                 if project not in self._failed_at_s:
                     _log.warning("Upstream fails for %s; its last good page is served on: %s", project, err)
                 self._failed_at_s[project] = self._now_s()
             raise
+        self._trouble = ""
         if self._failed_at_s.pop(project, None) is not None:
             _log.info("Upstream answers for %s again.", project)
         self._memory.put(project, page)

@@ -85,6 +85,7 @@ async def ready(request: web.Request) -> web.Response:
     except (NotFound, StoreUnavailable) as err:
         parts["store"] = str(err)
     well = all(state == "ok" for state in parts.values())
+    parts["upstream"] = services.upstream.trouble or "ok"
     return web.json_response(parts, status=200 if well else 503, headers={"Cache-Control": "no-store"})
 
 

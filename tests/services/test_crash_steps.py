@@ -94,6 +94,8 @@ async def without_threads() -> None:
 class NothingUpstream:
     """An upstream that answers, and has nothing."""
 
+    trouble = ""
+
     async def page(self, project: NormalizedName, *, no_older_than_s: float | None = None) -> UpstreamPage:  # noqa: ARG002
         return UpstreamPage(project=project, body=None, validator=ABSENT, fetched_at_s=0)
 

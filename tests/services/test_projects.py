@@ -33,6 +33,8 @@ class Known:
             project=project, body=body, validator=Validator(f"{hash(body)}"), fetched_at_s=0
         )
 
+    trouble = ""
+
     async def known(self, project: NormalizedName) -> UpstreamPage | None:
         return self.pages.get(project)
 

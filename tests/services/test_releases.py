@@ -27,6 +27,8 @@ class Upstream:
         self.has_project = has_project
         self.asked: list[float | None] = []
 
+    trouble = ""
+
     async def page(self, project: NormalizedName, *, no_older_than_s: float | None = None) -> UpstreamPage:
         self.asked.append(no_older_than_s)
         if self.has_project is None:

@@ -37,6 +37,8 @@ NEW = wheel("demo", "1.0", metadata_body=_METADATA.replace(b"Summary:", b"Classi
 
 
 class NothingUpstream:
+    trouble = ""
+
     async def page(self, project: NormalizedName, *, no_older_than_s: float | None = None) -> UpstreamPage:  # noqa: ARG002
         return UpstreamPage(project=project, body=None, validator=ABSENT, fetched_at_s=0)
 
