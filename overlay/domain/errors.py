@@ -13,7 +13,8 @@
     ├── Conflict            the request is fine but meets something that is there
     │   └── FileExists, StoreInUse
     ├── Unavailable         ask again later
-    │   ├── UpstreamUnavailable, LedgerUnavailable (LedgerBusy), StoreUnavailable, Draining
+    │   ├── UpstreamUnavailable, StoreUnavailable, Draining
+    │   ├── LedgerUnavailable, of which LedgerBusy, LeadLost
     │   └── StoreFull, SlowBody
     ├── Corrupt             stored or received data breaks its own promise
     │   └── UpstreamCorrupt, RecordCorrupt
@@ -205,6 +206,13 @@ class LedgerBusy(LedgerUnavailable):
 
     def __init__(self) -> None:
         super().__init__("Another worker is rebuilding or reconciling the ledger; try again in a moment.")
+
+
+class LeadLost(LedgerUnavailable):
+    """Another worker leads the rebuild by now, or the ledger lost it."""
+
+    def __init__(self) -> None:
+        super().__init__("The lead was lost while the ledger was being rebuilt; the worker that has it goes on.")
 
 
 class StoreUnavailable(Unavailable):

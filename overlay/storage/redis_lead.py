@@ -14,13 +14,13 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from overlay.domain.errors import LedgerBusy, LedgerUnavailable
+from overlay.domain.errors import LeadLost, LedgerBusy, LedgerUnavailable
 from overlay.domain.ports import LedgerState
 from overlay.domain.rights import Token
 from overlay.domain.stage import StagedFile
 from overlay.storage import redis_lead_scripts as scripts
 from overlay.storage.redis_layout import Keys, nonce, stored
-from overlay.storage.redis_link import LONG_PATIENCE_S, LeadLost, RedisLink
+from overlay.storage.redis_link import LONG_PATIENCE_S, RedisLink
 from overlay.storage.redis_scripts import Script
 
 LEASE_MS: Final = 6000

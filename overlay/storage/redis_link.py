@@ -6,7 +6,7 @@ from typing import Final, cast
 
 from redis.exceptions import AuthenticationError, NoScriptError, ResponseError
 
-from overlay.domain.errors import InvalidConfig, LedgerUnavailable
+from overlay.domain.errors import InvalidConfig, LeadLost, LedgerUnavailable
 from overlay.storage.redis_connections import Command, RedisConnections, Reply
 from overlay.storage.redis_scripts import Script
 
@@ -18,13 +18,6 @@ _OLDEST: Final = (6, 2)
 _SCANNED_AT_ONCE: Final = 1000
 
 _log = logging.getLogger(__name__)
-
-
-class LeadLost(LedgerUnavailable):
-    """Another worker leads the rebuild by now, or the ledger lost it."""
-
-    def __init__(self) -> None:
-        super().__init__("The lead was lost while the ledger was being rebuilt; the worker that has it goes on.")
 
 
 class RedisLink:

@@ -153,7 +153,11 @@ class LedgerMachine(RuleBasedStateMachine):
         if file.upload_id in self.ended and self.run(self.ledger.entry(file.project, file.upload_id)) is None:
             return  # rebuilt since: the history says it, and `reconcile_project` asks there first
         answer = self.run(self.ledger.stage(file, replace=may_replace))
-        assert (answer.ended is not None) == (file.upload_id in self.ended)
+        if answer.ended is None:
+            assert file.upload_id not in self.ended
+        elif answer.ended.file != file:  # as the first call answered: what it replaced then
+            assert answer.ended.file.filename == file.filename
+            assert answer.ended.file.upload_id in self.ended
 
     @rule(file=staged)
     def withdraw(self, file: StagedFile) -> None:
@@ -163,7 +167,8 @@ class LedgerMachine(RuleBasedStateMachine):
             self.run(self.documents.put(history_key(file.project, file.upload_id), encode(HistoryEntry(gone=gone))))
         ending = Ending(Reason.WITHDRAWN, self.clock_us, "bob")
         answer = self.run(self.ledger.forget(file.project, [file.upload_id, UploadId("f" * 32)], ending))
-        assert [gone.file for gone in answer] == ([file] if staged else [])
+        repeated = not staged and self.ended.get(file.upload_id) is Reason.WITHDRAWN and answer != ()
+        assert [gone.file for gone in answer] == ([file] if staged or repeated else [])
         if staged:
             self.run(self.documents.delete(record_key(file.project, file.upload_id)))
             del self.held[file.stage, file.filename]

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from overlay.domain.errors import InvalidConfig, LedgerUnavailable
+from overlay.domain.errors import InvalidConfig, LeadLost, LedgerUnavailable
 from overlay.domain.layout import record_key, token_key
 from overlay.domain.names import MAIN, NOTHING_STAGED
 from overlay.domain.ports import Ending, StageLedger
@@ -18,7 +18,7 @@ from overlay.domain.stage import Admitted, Reason, StagedFile
 from overlay.services.upkeep import Duty, Upkeep
 from overlay.storage.ledger_redis import RedisLedger
 from overlay.storage.redis_layout import Keys
-from overlay.storage.redis_link import LeadLost, server_problems
+from overlay.storage.redis_link import server_problems
 from tests.fakes.documents import MemoryDocuments
 from tests.ledgers import NOW_US, open_ledger
 from tests.redis_proxy import Proxy, proxied
