@@ -13,6 +13,7 @@ from overlay.domain.errors import InvalidConfig
 from overlay.packed import packed
 
 TOKEN = "ovl_" + "x" * 40
+DISTRIBUTED = '[store]\nkind = "s3"\nbucket = "b"\n[ledger]\nkind = "redis"'
 
 
 def problems(text: str, **environ: str) -> str:
@@ -37,6 +38,15 @@ def test_an_empty_file_is_the_default() -> None:
     assert parse({}, {}, source="x") == Config()
 
 
+def test_keys_of_the_other_kind_are_ignored() -> None:
+    """So that one file can show both forms, and the environment chooses."""
+    parse(tomllib.loads('[store]\nbucket = ""\ndownloads = "cdn"\n[ledger]\nurl = ""'), {}, source="x")
+    config = parse(
+        tomllib.loads(f'{DISTRIBUTED}\n[server]\nworkers = 4\ntrusted_proxies = ["10.0.0.0/8"]'), {}, source="x"
+    )
+    assert config.server.trusted_proxies == ("10.0.0.0/8",)
+
+
 def test_every_problem_is_said_at_once() -> None:
     """With the nearest known key, the expected kind, and where it stands."""
     text = '[server]\nprot = 1\nhost = 5\n[uploads]\nreplace = "yes"\n[sever]\nx = 1\n'
@@ -52,7 +62,23 @@ def test_every_problem_is_said_at_once() -> None:
     ("text", "sentence"),
     [
         ("[server]\nworkers = 2", "the memory ledger lives in one process"),
+        ("[server]\nworkers = 0", "[server] workers must be between 1 and 256"),
         ("[server]\nport = 70000", "between 0 and 65535"),
+        ('[server]\nlog = "xml"', '[server] log \'xml\' is unknown; it is "text" or "json".'),
+        ('[server]\ntrusted_proxies = ["nginx"]', "'nginx' is no address and no network"),
+        ('[server]\ntrusted_proxies = "10.0.0.1"', "trusted_proxies must be a list of strings"),
+        ("[server]\ntrusted_proxies = [1]", "trusted_proxies must be a list of strings"),
+        ('[store]\nkind = "s3"\nbucket = "b"', 'needs [ledger] kind "redis"'),
+        ('[ledger]\nkind = "redis"', 'needs [store] kind "s3"'),
+        (f"{DISTRIBUTED}\n[read]\nopen = 3", "[read] open must be true or false"),
+        ('[store]\nkind = "s3"\n[ledger]\nkind = "redis"', "[store] bucket must be named"),
+        (f'{DISTRIBUTED}\nurl = ""', "[ledger] url or url_file must be given"),
+        (f"{DISTRIBUTED}\nwait_replicas = -1", "wait_replicas must not be negative"),
+        (f"{DISTRIBUTED}\nreconcile_s = 0", "reconcile_s must be greater than 0"),
+        (DISTRIBUTED.replace('bucket = "b"', 'bucket = "b"\ndownloads = "cdn"'), "[store] downloads 'cdn' is unknown"),
+        (DISTRIBUTED.replace('bucket = "b"', 'bucket = "b"\nkms_key_id = "k"'), "kms_key_id goes with"),
+        (DISTRIBUTED.replace('bucket = "b"', 'bucket = "b"\nendpoint_url = "s3"'), "[store] endpoint_url must be"),
+        ("[uploads]\ntoken_quota_bytes = -1", "token_quota_bytes must not be negative"),
         ('[store]\nkind = "s4"', "[store] kind 's4' is unknown"),
         ('[ledger]\nkind = "post"', "[ledger] kind 'post' is unknown"),
         ('public_url = "index.example"', "public_url must begin with http"),

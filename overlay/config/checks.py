@@ -1,14 +1,17 @@
 """Whether a configuration makes sense as a whole."""
 
+import json
+from ipaddress import ip_network
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from overlay.config.tables import Config
+from overlay.config.tables import Config, LedgerConfig, ServerConfig, StoreConfig
 from overlay.domain.errors import InvalidConfig
 from overlay.domain.rights import PREFIX, SHORTEST_ADMIN_TOKEN
 
 # Bytes that nothing names yet may be an upload between its last byte and its record: a sweep must not take them.
 _SHORTEST_GRACE_S: Final = 60
+_MOST_WORKERS: Final = 256
 
 
 def checked(config: Config) -> Config:
@@ -25,17 +28,8 @@ def _impossible(config: Config) -> list[str]:
         problems.append("[upstream] url must be the http(s) URL of a simple index.")
     if config.upstream.proxy and _web_address(config.upstream.proxy) is None:
         problems.append("[upstream] proxy must be the http(s) URL of a proxy.")
-    if config.store.kind != "directory":
-        problems.append(f'[store] kind {config.store.kind!r} is unknown; it is "directory".')
-    if config.ledger.kind != "memory":
-        problems.append(f'[ledger] kind {config.ledger.kind!r} is unknown; it is "memory".')
-    if config.server.workers != 1:
-        problems.append(
-            "[server] workers must be 1: the memory ledger lives in one process, and a second worker would not see "
-            "what the first one staged."
-        )
-    if not 0 <= config.server.port <= 65_535:  # noqa: PLR2004 - the ports there are
-        problems.append("[server] port must be between 0 and 65535.")
+    problems += _form_problems(config)
+    problems += _server_problems(config.server)
     if bool(config.upstream.username) != bool(config.upstream.password_file):
         problems.append("[upstream] username and password_file belong together.")
     problems += [f"[{table}] {key} must be greater than 0." for table, key, value in _positive(config) if value <= 0]
@@ -47,6 +41,85 @@ def _impossible(config: Config) -> list[str]:
         )
     problems += _admin_token_problems(config.admin_token)
     return problems
+
+
+def _form_problems(config: Config) -> list[str]:
+    """Embedded or distributed, and nothing in between."""
+    problems = [
+        *_unknown("[store] kind", config.store.kind, ("directory", "s3")),
+        *_unknown("[ledger] kind", config.ledger.kind, ("memory", "redis")),
+    ]
+    if problems:
+        return problems
+    match config.store.kind, config.ledger.kind:
+        case "s3", "memory":
+            problems.append(
+                '[store] kind "s3" needs [ledger] kind "redis": a second server on the bucket would not see what the '
+                "first one staged, and nothing could lock it out."
+            )
+        case "directory", "redis":
+            problems.append(
+                '[ledger] kind "redis" needs [store] kind "s3": a directory has one server, which needs no Redis.'
+            )
+    if config.ledger.kind == "memory" and config.server.workers > 1:
+        problems.append(
+            "[server] workers must be 1: the memory ledger lives in one process, and a second worker would not see "
+            'what the first one staged. [store] kind "s3" with [ledger] kind "redis" can have many.'
+        )
+    if config.store.kind == "s3":
+        problems += _s3_problems(config.store)
+    if config.ledger.kind == "redis":
+        problems += _redis_problems(config.ledger)
+    return problems
+
+
+def _s3_problems(store: StoreConfig) -> list[str]:
+    problems = [
+        *_unknown("[store] downloads", store.downloads, ("stream", "redirect")),
+        *_unknown("[store] addressing", store.addressing, ("auto", "path", "virtual")),
+        *_unknown("[store] encryption", store.encryption, ("", "AES256", "aws:kms")),
+    ]
+    if not store.bucket:
+        problems.append('[store] bucket must be named: kind is "s3".')
+    if store.endpoint_url and _web_address(store.endpoint_url) is None:
+        problems.append("[store] endpoint_url must be the http(s) URL of an S3 server.")
+    if store.kms_key_id and store.encryption != "aws:kms":
+        problems.append('[store] kms_key_id goes with encryption = "aws:kms".')
+    return problems
+
+
+def _redis_problems(ledger: LedgerConfig) -> list[str]:
+    problems = []
+    if not ledger.url and not ledger.url_file:
+        problems.append('[ledger] url or url_file must be given: kind is "redis".')
+    if ledger.wait_replicas < 0:
+        problems.append("[ledger] wait_replicas must not be negative.")
+    if ledger.reconcile_s <= 0:
+        problems.append("[ledger] reconcile_s must be greater than 0.")
+    return problems
+
+
+def _server_problems(server: ServerConfig) -> list[str]:
+    problems = _unknown("[server] log", server.log, ("text", "json"))
+    if not 1 <= server.workers <= _MOST_WORKERS:
+        problems.append(f"[server] workers must be between 1 and {_MOST_WORKERS}.")
+    if not 0 <= server.port <= 65_535:  # noqa: PLR2004 - the ports there are
+        problems.append("[server] port must be between 0 and 65535.")
+    for proxy in server.trusted_proxies:
+        try:
+            ip_network(proxy)
+        except ValueError:
+            problems.append(
+                f"[server] trusted_proxies: {proxy!r} is no address and no network; they look like 10.0.0.7 and "
+                "10.0.0.0/8."
+            )
+    return problems
+
+
+def _unknown(key: str, value: str, known: tuple[str, ...]) -> list[str]:
+    if value in known:
+        return []
+    return [f"{key} {value!r} is unknown; it is {' or '.join(map(json.dumps, known))}."]
 
 
 def _positive(config: Config) -> list[tuple[str, str, int]]:
@@ -63,6 +136,8 @@ def _natural(config: Config) -> list[tuple[str, str, int]]:
     return [
         ("upstream", "stale_s", config.upstream.stale_s),
         ("uploads", "quota_bytes", config.uploads.quota_bytes),
+        ("uploads", "token_quota_bytes", config.uploads.token_quota_bytes),
+        ("uploads", "token_uploads_per_minute", config.uploads.token_uploads_per_minute),
     ]
 
 

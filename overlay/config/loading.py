@@ -105,12 +105,19 @@ def _table(name: str, kind: type, values: Mapping[str, object], problems: list[s
     for one in fields(kind):
         if one.name not in values:
             continue
-        value, expected = values[one.name], getattr(default, one.name)
+        value, expected = _frozen(values[one.name]), getattr(default, one.name)
         if type(value) is type(expected):
             checked[one.name] = value
         else:
             problems.append(f"[{name}] {one.name} must be {_kind(expected)}, not {value!r}.")
     return kind(**checked)
+
+
+def _frozen(value: object) -> object:
+    """Make a tuple of a list of strings, so that nobody changes a configuration."""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return tuple(value)
+    return value
 
 
 def _nearest(name: str, known: list[str]) -> str:
@@ -126,5 +133,7 @@ def _kind(expected: object) -> str:
             return "true or false"
         case int():
             return "a whole number"
+        case tuple():
+            return "a list of strings"
         case _:
             return "a string"

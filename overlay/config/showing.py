@@ -11,6 +11,7 @@ from overlay.config.tables import TABLES, Config
 REDACTED: Final = "********"
 
 _USERINFO: Final = re.compile(r"(?<=://)[^/?#]*@")
+_QUERY_SECRET: Final = re.compile(r"(?<=password=)[^&]+")
 
 
 def shown(config: Config) -> str:
@@ -30,8 +31,10 @@ def without_userinfo(url: str) -> str:
 
 
 def _redacted(value: object) -> object:
-    """Hide what a URL carries before its host: with a password or without, a user may be a token."""
-    return _USERINFO.sub(f"{REDACTED}@", value) if isinstance(value, str) else value
+    """Hide what a URL carries before its host (with a password or without, a user may be a token) and in its query."""
+    if not isinstance(value, str):
+        return value
+    return _QUERY_SECRET.sub(REDACTED, _USERINFO.sub(f"{REDACTED}@", value))
 
 
 def _toml(value: object) -> str:
@@ -40,5 +43,7 @@ def _toml(value: object) -> str:
             return "true" if value else "false"
         case int():
             return str(value)
+        case tuple():
+            return f"[{', '.join(map(_toml, value))}]"
         case _:
             return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -9,12 +9,14 @@ _PYPI: Final = "https://pypi.org/simple/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """`[server]`: where it listens."""
+    """`[server]`: where it listens, and how it runs there."""
 
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 1
+    trusted_proxies: tuple[str, ...] = ()
     local_path: str = ""
+    log: str = "text"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,17 +35,31 @@ class UpstreamConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfig:
-    """`[store]`: where bytes and documents lie."""
+    """`[store]`: where bytes and documents lie. What the other kind needs is ignored."""
 
     kind: str = "directory"
     path: str = "data"
+    bucket: str = ""
+    prefix: str = ""
+    endpoint_url: str = ""
+    region: str = ""
+    addressing: str = "auto"
+    encryption: str = ""
+    kms_key_id: str = ""
+    storage_class: str = ""
+    downloads: str = "stream"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerConfig:
-    """`[ledger]`: where what is staged is indexed."""
+    """`[ledger]`: where what is staged is indexed. What the other kind needs is ignored."""
 
     kind: str = "memory"
+    url: str = "redis://127.0.0.1:6379/0"
+    url_file: str = ""
+    prefix: str = "default"
+    wait_replicas: int = 0
+    reconcile_s: int = 900
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +77,8 @@ class UploadsConfig:
     strict: bool = False
     limit_bytes: int = 1_073_741_824
     quota_bytes: int = 0
+    token_quota_bytes: int = 0
+    token_uploads_per_minute: int = 0
     grace_s: int = 86_400
 
 
