@@ -16,7 +16,7 @@ from overlay.services.access import Access, TokenRequest
 from overlay.web.app import application
 from overlay.web.context import Lifecycle
 from overlay.web.server import runner
-from overlay.wiring import Wired, wired
+from overlay.wiring.wired import Wired, wired
 from tests.builders import Built
 
 ADMIN = "ovl_an-operators-own-secret-for-tests-only"

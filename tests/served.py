@@ -42,6 +42,8 @@ class Served:
     host: str = "127.0.0.1"
     url: str = ""
     process: asyncio.subprocess.Process | None = None
+    unready: str = ""
+    """What `/-/ready` last complained of."""
 
     @property
     def log_path(self) -> Path:
@@ -83,9 +85,18 @@ class Served:
         if found is None:
             raise NotStarted(await self.process.wait(), self.log)
         self.url = found[1]
-        async with aiohttp.ClientSession() as session, session.get(f"{self.url}/-/ready") as ready:
-            assert ready.status == 200, await ready.text()
+        await self.ready()
         return time.monotonic() - began
+
+    async def ready(self) -> None:
+        """Wait until every part answers."""
+        async with asyncio.timeout(START_LIMIT_S), aiohttp.ClientSession() as session:
+            while True:
+                async with session.get(f"{self.url}/-/ready") as answer:
+                    if answer.status == 200:
+                        return
+                    self.unready = await answer.text()
+                await asyncio.sleep(0.05)
 
     async def kill(self) -> None:
         """End it as a power cut does."""

@@ -1,16 +1,21 @@
-"""The admin token of the embedded form's first start: a file that only its owner can read.
+"""Where the first admin token comes from.
 
+Embedded: a file that only its owner can read, written at the first start.
 Deleting the file and starting again makes a new one; a file whose token was revoked is replaced at the next start.
-Nobody is ever locked out of a directory they can write.
+Nobody is ever locked out of a directory they can write. Distributed: from the operator, until one is stored.
 """
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from overlay.caching.threads import in_thread
-from overlay.domain.ports import StageLedger
+from overlay.domain.errors import InvalidConfig
+from overlay.domain.layout import TOKENS
+from overlay.domain.ports import Documents, StageLedger
+from overlay.domain.records import TokenDocument, decode
 from overlay.domain.rights import Right
 from overlay.services.access import FIRST_START, Access, TokenRequest
 
@@ -30,6 +35,19 @@ async def ensure_admin_token(folder: Path, access: Access, ledger: StageLedger) 
     _, text = await access.create(request)
     await in_thread(_write, path, text)
     return path
+
+
+async def require_stored_admin(documents: Documents, *, now_s: Callable[[], float]) -> None:
+    """Refuse to start where nobody could ever make a token. Raises InvalidConfig, StoreUnavailable, RecordCorrupt."""
+    async for key, body in documents.scan(TOKENS):
+        token = decode(key, body, TokenDocument).token
+        if token.allows(Right.ADMIN) and not token.expired(now_s()):
+            return
+    sentence = (
+        "No admin token is stored yet: set OVERLAY_ADMIN_TOKEN to ovl_ and at least 28 random characters, the same for "
+        "every worker. It may be taken away once an admin token was made with it."
+    )
+    raise InvalidConfig((sentence,))
 
 
 def _read(path: Path) -> str | None:

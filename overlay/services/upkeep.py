@@ -16,7 +16,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NoReturn
 
 from overlay.domain.errors import Corrupt, DocumentNotFound, LedgerBusy, Unavailable
 from overlay.domain.layout import HISTORY, RECORDS, TOKENS, token_key, upload_of_document
@@ -133,7 +133,7 @@ class Upkeep:
         self._wait = wait
         self._said = ""
 
-    async def run(self) -> None:
+    async def run(self) -> NoReturn:
         """Look, mend and wait until cancelled. What fails is said once and tried again at the next look."""
         while True:
             await self.look()

@@ -8,6 +8,7 @@ import fcntl
 import os
 import secrets
 import shutil
+from itertools import count
 from pathlib import Path
 
 from overlay.domain.errors import StoreInUse
@@ -113,6 +114,31 @@ class DirectoryLock:
     def release(self) -> None:
         """Let another server have the directory."""
         os.close(self._descriptor)
+
+
+def own_folder(root: Path) -> tuple[Path, DirectoryLock]:
+    """Take the first numbered folder below `root` that no living process has; a later process finds its content again.
+
+    The lock is the caller's to release.
+    """
+    for number in count(1):
+        folder = root / str(number)
+        with contextlib.suppress(StoreInUse):
+            return folder, DirectoryLock(folder)
+    raise AssertionError
+
+
+def refuse_if_locked(root: Path) -> None:
+    """Look at the directory's lock without taking it or making it. Raises StoreInUse."""
+    try:
+        lock = (root / "lock").open("rb")
+    except FileNotFoundError:
+        return
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise StoreInUse(str(root), lock.read(32).decode("ascii", "replace").strip()) from err
 
 
 def empty_spool(root: Path) -> Path:

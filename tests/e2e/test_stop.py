@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from overlay.cli.serve import drain
+from overlay.cli.worker import drain
 from overlay.web.context import Lifecycle
 from tests.builders import metadata, wheel
 from tests.fakes.index import ScriptedIndex

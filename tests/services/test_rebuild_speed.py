@@ -12,7 +12,7 @@ from overlay.services.rebuild import rebuild
 from overlay.storage.documents_directory import DirectoryDocuments
 from overlay.storage.files import empty_spool
 from overlay.storage.ledger_memory import MemoryLedger
-from overlay.wiring import wired
+from overlay.wiring.wired import wired
 from tests.fakes.index import ScriptedIndex
 from tests.running import ADMIN
 from tests.served import Served
@@ -75,6 +75,7 @@ async def test_ten_thousand_staged_files_are_loaded_in_under_three_seconds(tmp_p
         )
         began = time.perf_counter()
         async with wired(config) as made:
+            assert made.rebuilt is not None
             wired_s = time.perf_counter() - began - made.rebuilt.took_s
             assert made.rebuilt.files == FILES
         async with Served(tmp_path / "store", index.simple_url) as served:

@@ -18,7 +18,7 @@ from overlay.storage.blobs_directory import DirectoryBlobs
 from overlay.web.app import application
 from overlay.web.context import Lifecycle
 from overlay.web.server import runner
-from overlay.wiring import wired
+from overlay.wiring.wired import wired
 from tests.builders import wheel
 from tests.fakes.index import ScriptedIndex
 from tests.running import Running, config_for

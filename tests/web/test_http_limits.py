@@ -14,7 +14,7 @@ from overlay.config.tables import Config
 from overlay.web.app import application
 from overlay.web.context import Lifecycle
 from overlay.web.server import runner
-from overlay.wiring import wired
+from overlay.wiring.wired import wired
 from tests.builders import wheel
 from tests.running import ADMIN, basic
 from tests.served import form_bytes

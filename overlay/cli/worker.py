@@ -1,0 +1,172 @@
+"""One serving process: the whole server, or one of the workers of a `supervisor`."""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn, Self
+
+from aiohttp import web
+
+from overlay.cli.announcement import announce, root
+from overlay.cli.outcome import DONE, FAILED
+from overlay.cli.supervisor import READY, SERVING
+from overlay.config.tables import Config, LedgerConfig, StoreConfig
+from overlay.domain.errors import NotFound, Unavailable
+from overlay.domain.layout import STORE_MARK
+from overlay.domain.names import MAIN
+from overlay.services.access import local_operator
+from overlay.services.local_files import parts_of
+from overlay.web.app import application
+from overlay.web.context import Lifecycle, Services
+from overlay.web.server import runner
+from overlay.wiring.wired import Wired, wired
+
+# From SIGTERM to the last connection closed, whatever is under way; systemd and Kubernetes kill after 90 and 30 s by
+# default. Uploads may use all of it but the last second, in which what is left is broken off and cleaned up.
+_STOP_S: Final = 25.0
+_LAST_S: Final = 1.0
+_THREADS: Final = 32
+_BACKLOG: Final = 1024
+_AGAIN_S: Final = 0.2
+
+_log = logging.getLogger("overlay")
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What a worker has of its supervisor: listening sockets, and two pipes."""
+
+    listeners: tuple[socket.socket, ...]
+    told: int
+    """A descriptor to write SERVING and READY to."""
+    alive: int
+    """A descriptor that ends when the supervisor has ended, however it did."""
+
+    @classmethod
+    def of(cls, descriptors: Sequence[int]) -> Self:
+        """Take over the descriptors that `supervisor` hands on: told, alive, listeners."""
+        told, alive, *listeners = descriptors
+        return cls(tuple(socket.socket(fileno=listener) for listener in listeners), told, alive)
+
+
+def run(config: Config, files: Sequence[Path], inherited: Inherited | None) -> int:
+    """Serve until SIGTERM, SIGINT or the end of the supervisor; return the exit code."""
+    return _looped(_serve(config, files, inherited))
+
+
+async def _serve(config: Config, files: Sequence[Path], inherited: Inherited | None) -> int:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="overlay"))
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        if files:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="overlay-"))
+            config = dataclasses.replace(config, store=StoreConfig(path=folder), ledger=LedgerConfig())
+        running = await stack.enter_async_context(wired(config, ephemeral=bool(files)))
+        lifecycle = Lifecycle()
+        app = application(running.services, running.web, lifecycle, now_s=running.now_s)
+        served = runner(app, shutdown_timeout_s=_LAST_S, access_log=sys.stderr)
+        await served.setup()
+        stack.push_async_callback(served.cleanup)
+        for path in files:
+            await _stage(running, path)
+        if inherited is None:
+            await web.TCPSite(served, config.server.host, config.server.port, backlog=_BACKLOG).start()
+            announce(config, _bound_port(served))
+            _tell_how_to_upload(running, config, _bound_port(served), files)
+        else:
+            for listener in inherited.listeners:
+                await web.SockSite(served, listener, backlog=_BACKLOG).start()
+            loop.add_reader(inherited.alive, stop.set)
+            stack.callback(loop.remove_reader, inherited.alive)
+            reporting = asyncio.ensure_future(_report(running.services, inherited.told))
+            stack.callback(reporting.cancel)
+        failed = await _stopped(stop, running.watched)
+        await drain(served, lifecycle, within_s=_STOP_S)
+    return FAILED if failed else DONE
+
+
+async def _report(services: Services, told: int) -> None:
+    """Tell the supervisor how far this worker is."""
+    os.write(told, SERVING)
+    while True:
+        try:
+            await services.ledger.names((MAIN,))
+            await services.documents.get(STORE_MARK)
+            break
+        except (NotFound, Unavailable):
+            await asyncio.sleep(_AGAIN_S)
+    os.write(told, READY)
+
+
+async def _stopped(stop: asyncio.Event, watched: Iterable[asyncio.Task[NoReturn]]) -> bool:
+    """Wait until the process is told to stop, or must; says whether it must."""
+    told = asyncio.ensure_future(stop.wait())
+    ended, _ = await asyncio.wait({told, *watched}, return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    for task in ended - {told}:
+        _log.error("stopping, because what runs beside the requests failed", exc_info=task.exception())
+    return told not in ended
+
+
+async def drain(served: web.AppRunner, lifecycle: Lifecycle, *, within_s: float) -> None:
+    """Take no new connections and no new uploads, wait for what is under way, and break off what is left in time."""
+    deadline_s = asyncio.get_running_loop().time() + within_s
+    lifecycle.draining = True
+    _log.info("stopping; %d uploads under way", lifecycle.in_flight)
+    for site in served.sites:
+        await site.stop()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(deadline_s - _LAST_S):
+            await lifecycle.idle()
+    if lifecycle.in_flight:
+        _log.warning("%d uploads are broken off: they did not end in time", lifecycle.in_flight)
+    if served.server is not None:
+        served.server.pre_shutdown()
+        left_s = max(deadline_s - asyncio.get_running_loop().time(), _LAST_S)
+        # aiohttp waits this long twice: for handlers to end, then for those whose request's body it broke off.
+        await served.server.shutdown(left_s / 2)
+
+
+async def _stage(running: Wired, path: Path) -> None:
+    """Stage a local file as the operator, through the same gate as every upload."""
+    receipt = await running.services.uploads.receive(local_operator(), MAIN, parts_of(path))
+    _log.info("%s: %s", receipt.status.value, receipt.filename)
+
+
+def _tell_how_to_upload(running: Wired, config: Config, port: int, files: Sequence[Path]) -> None:
+    if running.rebuilt is not None:
+        _log.info("%d staged files loaded in %.2f s", running.rebuilt.files, running.rebuilt.took_s)
+    if running.admin_token_file is not None and not files:
+        print(
+            f"  twine upload --repository-url {root(config, port)}/legacy/ -u __token__ "
+            f"-p $(cat {running.admin_token_file}) dist/*",
+            flush=True,
+        )
+
+
+def _bound_port(served: web.AppRunner) -> int:
+    address = served.addresses[0]
+    return int(address[1])
+
+
+def _looped(main: Coroutine[None, None, int]) -> int:
+    """Run on uvloop where it is installed (CPython on Linux and macOS)."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as looped:
+        return looped.run(main)

@@ -1,0 +1,108 @@
+"""The services on top of the adapters, and what the web floor needs to know of the configuration."""
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from overlay.config.tables import Config
+from overlay.domain.names import UploadId
+from overlay.domain.ports import ProjectList, Upstream
+from overlay.services.access import Access
+from overlay.services.downloads import Downloads
+from overlay.services.facts import facts_reader
+from overlay.services.pages import Pages
+from overlay.services.projects import Projects
+from overlay.services.releases import Releases
+from overlay.services.reports import Reports
+from overlay.services.uploads import Uploads, UploadSettings
+from overlay.web.context import Services, WebSettings
+from overlay.wiring.store import Store
+
+
+def services_on(
+    config: Config, store: Store, upstream: Upstream, project_list: ProjectList, now_s: Callable[[], float]
+) -> Services:
+    """Give every service what it needs."""
+    facts_of, reports, now_us = facts_reader(), Reports(store.blobs), microseconds(now_s)
+    return Services(
+        access=Access(
+            store.ledger,
+            store.documents,
+            operator_secret=config.admin_token,
+            now_s=now_s,
+            new_bits=lambda: secrets.randbits(256),
+        ),
+        uploads=Uploads(
+            blobs=store.blobs,
+            documents=store.documents,
+            ledger=store.ledger,
+            upstream=upstream,
+            facts_of=facts_of,
+            reports=reports,
+            settings=_uploads(config, store.spool),
+            now_us=now_us,
+            new_upload_id=_new_upload_id,
+        ),
+        pages=Pages(upstream, store.ledger, facts_of, limit_bytes=config.cache.page_bytes // 2),
+        projects=Projects(project_list, store.ledger, upstream, facts_of),
+        downloads=Downloads(
+            blobs=store.blobs,
+            documents=store.documents,
+            ledger=store.ledger,
+            upstream=upstream,
+            facts_of=facts_of,
+            grace_s=config.uploads.grace_s,
+            now_us=now_us,
+        ),
+        releases=Releases(
+            documents=store.documents,
+            ledger=store.ledger,
+            upstream=upstream,
+            facts_of=facts_of,
+            reports=reports,
+            now_us=now_us,
+            fresh_s=config.upstream.fresh_s,
+        ),
+        blobs=store.blobs,
+        documents=store.documents,
+        ledger=store.ledger,
+        upstream=upstream,
+        project_list=project_list,
+    )
+
+
+def _uploads(config: Config, spool: Path) -> UploadSettings:
+    return UploadSettings(
+        limit_bytes=config.uploads.limit_bytes,
+        quota_bytes=config.uploads.quota_bytes,
+        replace=config.uploads.replace,
+        strict=config.uploads.strict,
+        fresh_s=config.upstream.fresh_s,
+        spool=spool,
+        inspections=os.cpu_count() or 1,
+    )
+
+
+def web_settings(config: Config, *, ephemeral: bool) -> WebSettings:
+    """Say what the web floor needs of the configuration."""
+    return WebSettings(
+        public_url=config.public_url,
+        prefix=urlsplit(config.public_url).path.rstrip("/"),
+        upstream_url=config.upstream.url,
+        read_open=config.read.open,
+        grace_s=config.uploads.grace_s,
+        upload_limit_bytes=config.uploads.limit_bytes,
+        templates=config.web.templates,
+        ephemeral=ephemeral,
+    )
+
+
+def microseconds(now_s: Callable[[], float]) -> Callable[[], int]:
+    """Return the same clock in whole microseconds."""
+    return lambda: int(now_s() * 1_000_000)
+
+
+def _new_upload_id() -> UploadId:
+    return UploadId(secrets.token_hex(16))
