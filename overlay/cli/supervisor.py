@@ -18,7 +18,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Final
 
 from prometheus_client import multiprocess
@@ -55,8 +55,8 @@ async def _supervise(config: Config, options: Sequence[str]) -> int:
         metrics = stack.enter_context(tempfile.TemporaryDirectory(prefix="overlay-metrics-"))
         supervisor = Supervisor(config.server.workers, options, listeners, metrics)
         stack.callback(supervisor.close)
-        announce(config, int(listeners[0].getsockname()[1]))
-        return await supervisor.supervise()
+        port = int(listeners[0].getsockname()[1])
+        return await supervisor.supervise(lambda: announce(config, port))
 
 
 async def _bound(host: str, port: int) -> list[socket.socket]:
@@ -118,14 +118,19 @@ class Supervisor:
         os.close(self._alive)
         os.close(self._held)
 
-    async def supervise(self) -> int:
-        """Run the workers until a signal says to stop, and stop them; returns the exit code."""
+    async def supervise(self, on_serving: Callable[[], None]) -> int:
+        """Run the workers until a signal says to stop, and stop them; returns the exit code.
+
+        Calls `on_serving` once, when the first one takes requests.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._roll.set)
-        for _ in range(self._count):
-            await self._launch(trial=False)
+        workers = [await self._launch(trial=False) for _ in range(self._count)]
+        await _one_of(self._stop, *(worker.serving for worker in workers))
+        if not self._stop.is_set():
+            on_serving()
         rolling = asyncio.ensure_future(self._roll_out_when_told())
         await self._stop.wait()
         rolling.cancel()
@@ -216,11 +221,20 @@ class Supervisor:
 
 
 async def _becomes_ready(worker: _Worker) -> bool:
-    waiting = [asyncio.ensure_future(event.wait()) for event in (worker.ready, worker.ended)]
-    await asyncio.wait(waiting, timeout=_READY_S, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
-        task.cancel()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_READY_S):
+            await _one_of(worker.ready, worker.ended)
     return worker.ready.is_set() and not worker.ended.is_set()
+
+
+async def _one_of(*events: asyncio.Event) -> None:
+    """Wait until one of the events happens."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 async def _ended(worker: _Worker) -> None:
