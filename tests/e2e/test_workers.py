@@ -117,6 +117,7 @@ async def test_a_hang_up_replaces_every_worker_and_no_request_fails(host: Served
 
 async def test_a_hang_up_with_a_broken_configuration_changes_nothing(host: Served) -> None:
     """The old workers go on; the log says what is wrong."""
+    assert await stage(host, "1.0") == 200
     before = workers(host)
     Path(host.settings["OVERLAY_CONFIG"]).write_text("[uplods]\nreplace = true\n")
     async with asking(host) as statuses:
