@@ -47,9 +47,9 @@ async def _serve(port: int, workers: int, upstream_url: str) -> int:
         print("Starting SeaweedFS, Valkey and two overlays", flush=True)
         backing = stack.enter_context(backing_in(FOLDER))
         hosts = []
-        for number, name in enumerate(("host-a", "host-b")):
+        for place, name in enumerate(("host-a", "host-b")):
             host = backing.host(name, upstream_url, workers=workers, OVERLAY_ADMIN_TOKEN=token.read_text().strip())
-            host.port = port + number
+            host.port = port + place
             try:
                 await host.start()
             except NotStarted as err:

@@ -1,4 +1,4 @@
-"""`overlay token` and `overlay sweep`: for whoever holds an admin token."""
+"""`overlay token`, `overlay reconcile` and `overlay sweep`: for whoever holds an admin token."""
 
 import argparse
 import os
@@ -10,7 +10,16 @@ from overlay.cli.manage import print_json
 from overlay.cli.outcome import DONE
 from overlay.cli.tables import printable, table
 from overlay.domain.quantities import count_words, minute_words, size_words
-from overlay.domain.wire import MAIN_STAGE, SweepOrder, SweptView, TokenCreated, TokenList, TokenOrder
+from overlay.domain.wire import (
+    MAIN_STAGE,
+    ReconciledView,
+    SweepOrder,
+    SweptView,
+    TokenCreated,
+    TokenList,
+    TokenOrder,
+)
+
 
 _NEVER = "never"
 
@@ -75,6 +84,19 @@ def sweep(arguments: argparse.Namespace) -> int:
     else:
         verb = "Would delete" if swept.dry_run else "Deleted"
         print(f"{verb} {count_words(swept.blobs, 'blob')}, {size_words(swept.size_bytes)}.")
+    return DONE
+
+
+def reconcile(arguments: argparse.Namespace) -> int:
+    """Reconcile, and say what had to be looked at."""
+    reconciled = run(_server(arguments), Call(method="POST", path="/reconcile"), ReconciledView)
+    if arguments.json:
+        print_json(reconciled)
+    elif reconciled.projects or reconciled.tokens:
+        projects, tokens = count_words(reconciled.projects, "project"), count_words(reconciled.tokens, "token")
+        print(f"Looked again at {projects} and {tokens}; the ledger agrees with the records now.")
+    else:
+        print("The ledger agrees with the records.")
     return DONE
 
 

@@ -23,6 +23,7 @@ def add_commands(commands: "Commands") -> None:
     _add_reading(commands)
     _add_withdraw(commands)
     _add_token(commands)
+    _add_reconcile(commands)
     _add_sweep(commands)
 
 
@@ -148,6 +149,11 @@ def _add_token(commands: "Commands") -> None:
 
     command = _add_client(actions, "revoke", "revoke a token", "overlay.cli.admin:revoke_token")
     command.add_argument("id", metavar="ID", help="as `overlay token list` shows it")
+
+
+def _add_reconcile(commands: "Commands") -> None:
+    words = "compare the ledger with the records, and heal what differs (needs an admin token)"
+    _add_json(_add_client(commands, "reconcile", words, "overlay.cli.admin:reconcile"))
 
 
 def _add_sweep(commands: "Commands") -> None:

@@ -168,6 +168,13 @@ class SweptView(Struct, frozen=True, kw_only=True):
     dry_run: bool
 
 
+class ReconciledView(Struct, frozen=True, kw_only=True):
+    """What a reconcile looked at again, because ledger and documents disagreed: projects and tokens."""
+
+    projects: int
+    tokens: int
+
+
 class ServerInfo(Struct, frozen=True, kw_only=True):
     """What this server is and what it stands in front of."""
 

@@ -11,6 +11,7 @@ from overlay.domain.wire import (
     API,
     EventFeedView,
     HistoryView,
+    ReconciledView,
     ReleaseView,
     ServerInfo,
     StagedList,
@@ -148,6 +149,14 @@ OPERATIONS: Final = (
         request=SweepOrder,
         responses={200: SweptView},
         raises=(BadRequest,),
+    ),
+    Operation(
+        method="POST",
+        path="/reconcile",
+        handler=api_admin.reconcile_ledger,
+        summary="Compare the ledger with records and history, and heal what differs.",
+        right=Right.ADMIN,
+        responses={200: ReconciledView},
     ),
     Operation(
         method="GET",

@@ -1,4 +1,4 @@
-"""The API's handlers for admins: tokens and the sweep."""
+"""The API's handlers for admins: tokens, the sweep and the reconcile."""
 
 from http import HTTPStatus
 
@@ -6,9 +6,10 @@ from aiohttp import web
 
 from overlay.domain import to_wire
 from overlay.domain.rights import Right
-from overlay.domain.wire import SweepOrder, SweptView, TokenCreated, TokenList, TokenOrder
+from overlay.domain.wire import ReconciledView, SweepOrder, SweptView, TokenCreated, TokenList, TokenOrder
 from overlay.services.access import TokenRequest, require
 from overlay.services.sweep import ORPHANED_AFTER_S, sweep
+from overlay.services.upkeep import reconcile
 from overlay.web.auth import caller
 from overlay.web.context import SERVICES, SETTINGS
 from overlay.web.operations import answer, now_s, read_order
@@ -60,6 +61,15 @@ async def sweep_blobs(request: web.Request) -> web.Response:
         dry_run=order.dry_run,
     )
     view = SweptView(blobs=swept.blobs, size_bytes=swept.size_bytes, dry_run=swept.dry_run)
+    return answer(request, view, storable=False)
+
+
+async def reconcile_ledger(request: web.Request) -> web.Response:
+    """Answer POST /reconcile."""
+    await _check_admin(request)
+    services = request.app[SERVICES]
+    reconciled = await reconcile(services.documents, services.ledger)
+    view = ReconciledView(projects=reconciled.projects, tokens=reconciled.tokens)
     return answer(request, view, storable=False)
 
 

@@ -91,6 +91,7 @@ async def test_sums_are_what_sha256sum_checks(overlay: Running, command: Command
         (("events",), "epoch"),
         (("token", "list"), "tokens"),
         (("sweep", "--dry-run"), "blobs"),
+        (("reconcile",), "projects"),
         (("token", "create", "--label", "ci", "--right", "read", "--project", "*"), "text"),
         (("withdraw", "demo==1.0"), "files"),
     ],
@@ -147,6 +148,16 @@ async def test_a_created_tokens_text_alone_goes_to_stdout_and_it_works(
 
 async def test_no_tokens_are_a_sentence(command: Command) -> None:
     assert (await command("token", "list")).out == "No token is stored.\n"
+
+
+async def test_reconcile_heals_the_ledger_and_says_so(overlay: Running, command: Command) -> None:
+    await overlay.upload(DEMO)
+    assert (await command("reconcile")).out == "The ledger agrees with the records.\n"
+    await overlay.wired.services.ledger.load((), ())
+    assert (await command("list")).out == "Nothing is staged.\n"
+    said = "Looked again at 1 project and 0 tokens; the ledger agrees with the records now.\n"
+    assert (await command("reconcile")).out == said
+    assert DEMO.filename in (await command("list")).out
 
 
 async def test_sweep_says_what_it_did(overlay: Running, command: Command) -> None:

@@ -297,6 +297,18 @@ async def test_a_sweep_deletes_the_bytes_of_what_was_withdrawn_unless_it_is_dry(
     assert (await call(overlay, "POST", "/sweep", token=ADMIN, body=order)).body["blobs"] == 0
 
 
+async def test_a_reconcile_puts_back_what_the_ledger_lost(overlay: Running) -> None:
+    """Files and tokens alike; the second time there is nothing to do."""
+    await overlay.upload(DEMO)
+    await overlay.token("stage")
+    await overlay.wired.services.ledger.load((), ())
+    healed = await call(overlay, "POST", "/reconcile", token=ADMIN)
+    assert (healed.status, healed.body) == (200, {"projects": 1, "tokens": 1})
+    assert (await call(overlay, "POST", "/reconcile", token=ADMIN)).body == {"projects": 0, "tokens": 0}
+    reader = await overlay.token("read")
+    assert (await call(overlay, "POST", "/reconcile", token=reader)).status == 403
+
+
 # What is refused
 
 
