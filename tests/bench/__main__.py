@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import clients, cold, transfers, warm
+from tests.bench import clients, cold, distributed, transfers, warm
 from tests.bench.processes import LOAD_CORE
 from tests.bench.rows import Row, lines
 from tests.bench.warm import Plan
@@ -27,6 +27,8 @@ MEASURES: dict[str, Callable[[Plan], Iterator[Row]]] = {
     "small-uploads": transfers.small_uploads,
     "resolve": clients.resolve,
     "start": clients.start,
+    "redis": distributed.warm,
+    "many": distributed.many,
 }
 
 

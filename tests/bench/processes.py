@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.running import ADMIN
 
@@ -85,8 +86,15 @@ def on_cores(cores: set[int]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def overlay(store: Path, upstream: str, *, access_log: bool = True, cores: set[int] = SERVER_CORE) -> Iterator[Server]:
-    """Run `overlay serve` as an operator does: the embedded form, the log going to a file."""
+def overlay(
+    store: Path,
+    upstream: str,
+    *,
+    access_log: bool = True,
+    cores: set[int] = SERVER_CORE,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Server]:
+    """Run `overlay serve` as an operator does, the log going to a file: embedded unless `settings` say more."""
     environment = {
         **os.environ,
         "OVERLAY_ADMIN_TOKEN": ADMIN,
@@ -94,6 +102,7 @@ def overlay(store: Path, upstream: str, *, access_log: bool = True, cores: set[i
         "OVERLAY_UPSTREAM_URL": f"{upstream}/simple/",
         "OVERLAY_UPSTREAM_FRESH_S": "3600",
         "OVERLAY_SERVER_PORT": "0",
+        **settings,
     }
     command = ["-m", "overlay", "serve"] if access_log else ["-c", _QUIET, "serve"]
     with _running([sys.executable, *command], cores, store.parent, environment) as server:

@@ -41,7 +41,7 @@ def warm(plan: Plan) -> Iterator[Row]:
         upstream = stack.enter_context(bare(plan.folder, upstream_pages(*KINDS), cores=LOAD_CORE))
         ours = stack.enter_context(overlay(plan.folder / "store", upstream.url))
         quiet = stack.enter_context(overlay(plan.folder / "quiet", upstream.url, access_log=False))
-        copies = [_copy(ours, f"/{name.replace(', ', '-')}", *question) for name, question in asked.items()]
+        copies = [copied(ours, f"/{name.replace(', ', '-')}", *question) for name, question in asked.items()]
         counterpart = stack.enter_context(bare(plan.folder, copies))
         for (name, (path, headers)), copy in zip(asked.items(), copies, strict=True):
             aim, floor = (0.90, 0.80) if name.startswith("small") else (0.95, 0.85)
@@ -59,7 +59,7 @@ def merged(plan: Plan) -> Iterator[Row]:
     with ExitStack() as stack:
         first = stack.enter_context(bare(plan.folder, upstream_pages("small"), cores=LOAD_CORE))
         ours = stack.enter_context(overlay(store, first.url))
-        copy = _copy(ours, "/simple/same/", "/simple/small/", GZIP)
+        copy = copied(ours, "/simple/same/", "/simple/small/", GZIP)
         second = stack.enter_context(bare(plan.folder, [copy], cores=LOAD_CORE))
         none = stack.enter_context(overlay(plan.folder / "none", second.url))
         rates: tuple[list[float], list[float]] = ([], [])
@@ -89,7 +89,7 @@ def _beside(
     yield Row(f"{name} vs bare aiohttp", ratio(logged, least), "x", aim, floor, note=note)
 
 
-def _copy(server: Server, path: str, source: str, headers: Mapping[str, str]) -> Served:
+def copied(server: Server, path: str, source: str, headers: Mapping[str, str]) -> Served:
     """Copy what the server sends, so that the counterpart sends the same."""
     with Client(server) as client:
         answer = client.get(source, headers)
