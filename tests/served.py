@@ -41,6 +41,8 @@ class Served:
     """More OVERLAY_* variables."""
     host: str = "127.0.0.1"
     port: int = 0
+    program: Path = Path(__file__).parent.parent
+    """The checkout that is run."""
     url: str = ""
     process: asyncio.subprocess.Process | None = None
     unready: str = ""
@@ -63,6 +65,12 @@ class Served:
     async def start(self) -> float:
         """Start, and return the seconds until it is ready to answer."""
         began = time.monotonic()
+        await self.launch()
+        await self.ready()
+        return time.monotonic() - began
+
+    async def launch(self) -> None:
+        """Start it, and wait until it listens."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("OVERLAY_")}
         environ |= {
             "OVERLAY_STORE_PATH": str(self.store),
@@ -74,7 +82,7 @@ class Served:
             self.process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "overlay", "serve", "--host", self.host, "--port", str(self.port)),
                 env=environ,
-                cwd=Path(__file__).parent.parent,
+                cwd=self.program,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -86,8 +94,6 @@ class Served:
         if found is None:
             raise NotStarted(await self.process.wait(), self.log)
         self.url = found[1]
-        await self.ready()
-        return time.monotonic() - began
 
     async def ready(self) -> None:
         """Wait until every part answers."""
