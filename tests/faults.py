@@ -37,6 +37,7 @@ from overlay.domain.stage import (
     StagedFile,
     StageIndex,
     StageSnapshot,
+    Totals,
 )
 
 Result = TypeVar("Result")
@@ -78,6 +79,10 @@ def full(step: str) -> BaseException:
     if step in _LEDGER_STEPS or step.startswith("delete"):
         return silent(step)
     return StoreFull("The disk is full (a fault of the test).")
+
+
+Meanwhile = Callable[[int, str], Awaitable[None]]
+"""What others do just before a step, given its number (from 0) and its name."""
 
 
 class Turns:
@@ -122,14 +127,17 @@ class Turns:
 
 
 class Steps:
-    """Counts the write steps of one life and brings its fault about."""
+    """Counts the write steps of one life and brings about its fault, or what others do meanwhile."""
 
-    def __init__(self, fault: Fault | None = None, turns: Turns | None = None) -> None:
+    def __init__(
+        self, fault: Fault | None = None, turns: Turns | None = None, meanwhile: Meanwhile | None = None
+    ) -> None:
         self.names: list[str] = []
         self.dead = False
         self.armed = True
         self._fault = fault
         self._turns = turns
+        self._meanwhile = meanwhile
 
     def alive(self) -> None:
         """Raise Killed in a dead process."""
@@ -152,6 +160,8 @@ class Steps:
         if not self.armed:
             return await work()
         self.names.append(name)
+        if self._meanwhile is not None:
+            await self._meanwhile(number, name)
         if fault is None or number != fault.at:
             return await work()
         if fault.took_effect:
@@ -311,18 +321,26 @@ class FaultyLedger:
         self._steps.alive()
         return await self._inner.names(stages)
 
-    async def staged_bytes(self) -> int:
+    async def totals(self) -> Totals:
         self._steps.alive()
-        return await self._inner.staged_bytes()
+        return await self._inner.totals()
+
+    async def bytes_staged_by(self, token_id: str) -> int:
+        self._steps.alive()
+        return await self._inner.bytes_staged_by(token_id)
 
     async def admit(self, claim: Claim) -> Admitted | AlreadyStaged:
         return await self._steps.take("admit", lambda: self._inner.admit(claim))
 
-    async def stage(self, file: StagedFile, *, replace: bool) -> Staged:
-        return await self._steps.take("stage", lambda: self._inner.stage(file, replace=replace))
+    async def stage(self, file: StagedFile, *, replace: bool, epoch: str) -> Staged:
+        return await self._steps.take("stage", lambda: self._inner.stage(file, replace=replace, epoch=epoch))
 
     async def forget(self, project: NormalizedName, uploads: Sequence[UploadId], gone: Ending) -> tuple[Gone, ...]:
         return await self._steps.take("forget", lambda: self._inner.forget(project, uploads, gone))
+
+    async def spend(self, token_id: str, *, per_minute: int) -> float:
+        self._steps.alive()
+        return await self._inner.spend(token_id, per_minute=per_minute)
 
     async def events(self, after: int) -> EventFeed:
         self._steps.alive()

@@ -3,11 +3,12 @@
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final
+from typing import Final, Protocol
 
 import pytest
 
 from overlay.domain.ports import StageLedger
+from overlay.domain.stage import Staged, StagedFile
 from overlay.storage.ledger_memory import MemoryLedger
 from overlay.storage.ledger_redis import RedisLedger, redis_ledger
 from overlay.storage.redis_url import parse
@@ -15,34 +16,69 @@ from tests.redis_servers import RedisServer, cluster_url
 
 NOW_US: Final = 1_700_000_000_000_000
 
-MakeLedger = Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[StageLedger]]
+
+class MakeLedger(Protocol):
+    """Opens a ledger; `now_us` is its clock."""
+
+    def __call__(
+        self, request: pytest.FixtureRequest, now_us: Callable[[], int] = ...
+    ) -> AbstractAsyncContextManager[StageLedger]: ...
+
+
+class LedgerClock:
+    """Microseconds since the epoch; it stands until it is set."""
+
+    def __init__(self) -> None:
+        self.now_us = NOW_US
+
+    def __call__(self) -> int:
+        return self.now_us
+
+
+def standing() -> int:
+    """Be a clock that stands still."""
+    return NOW_US
 
 
 @asynccontextmanager
-async def in_process(request: pytest.FixtureRequest) -> AsyncIterator[StageLedger]:  # noqa: ARG001 - one shape for all
-    yield MemoryLedger(lambda: NOW_US)
+async def in_process(
+    request: pytest.FixtureRequest,  # noqa: ARG001 - one shape for all
+    now_us: Callable[[], int] = standing,
+) -> AsyncIterator[StageLedger]:
+    yield MemoryLedger(now_us)
 
 
-def in_valkey(request: pytest.FixtureRequest) -> AbstractAsyncContextManager[StageLedger]:
+def in_valkey(
+    request: pytest.FixtureRequest, now_us: Callable[[], int] = standing
+) -> AbstractAsyncContextManager[StageLedger]:
     server: RedisServer = request.getfixturevalue("valkey_server")
-    return open_ledger(server.url)
+    return open_ledger(server.url, now_us=now_us)
 
 
-def in_redis(request: pytest.FixtureRequest) -> AbstractAsyncContextManager[StageLedger]:
+def in_redis(
+    request: pytest.FixtureRequest, now_us: Callable[[], int] = standing
+) -> AbstractAsyncContextManager[StageLedger]:
     server: RedisServer = request.getfixturevalue("redis_server")
-    return open_ledger(f"unix://{server.socket}")
+    return open_ledger(f"unix://{server.socket}", now_us=now_us)
 
 
-def in_cluster(request: pytest.FixtureRequest) -> AbstractAsyncContextManager[StageLedger]:
+def in_cluster(
+    request: pytest.FixtureRequest, now_us: Callable[[], int] = standing
+) -> AbstractAsyncContextManager[StageLedger]:
     servers: list[RedisServer] = request.getfixturevalue("valkey_cluster")
-    return open_ledger(cluster_url(servers))
+    return open_ledger(cluster_url(servers), now_us=now_us)
 
 
 LEDGERS: Final[list[MakeLedger]] = [in_process, in_valkey, in_redis, in_cluster]
 
 
 def open_ledger(
-    url: str, *, prefix: str = "", wait_replicas: int = 0, now_us: Callable[[], int] = lambda: NOW_US
+    url: str, *, prefix: str = "", wait_replicas: int = 0, now_us: Callable[[], int] = standing
 ) -> AbstractAsyncContextManager[RedisLedger]:
     """Open a ledger, under a prefix that nothing else has unless one is given."""
     return redis_ledger(parse(url), prefix=prefix or secrets.token_hex(8), wait_replicas=wait_replicas, now_us=now_us)
+
+
+async def stage(ledger: StageLedger, file: StagedFile, *, replace: bool = True) -> Staged:
+    """Stage a file that was admitted in the ledger's present life."""
+    return await ledger.stage(file, replace=replace, epoch=(await ledger.state()).epoch)

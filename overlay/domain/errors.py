@@ -14,8 +14,8 @@
     │   └── FileExists, StoreInUse
     ├── Unavailable         ask again later
     │   ├── UpstreamUnavailable, StoreUnavailable, Draining
-    │   ├── LedgerUnavailable, of which LedgerBusy, LeadLost
-    │   └── StoreFull, SlowBody
+    │   ├── LedgerUnavailable, of which LedgerBusy, LeadLost, LedgerRebuilt
+    │   └── StoreFull, SlowBody, RateExceeded
     ├── Corrupt             stored or received data breaks its own promise
     │   └── UpstreamCorrupt, RecordCorrupt
     └── InvalidConfig       the operator's settings
@@ -23,6 +23,10 @@
 No status code stands here: `overlay.web.errors` has the one table from (class, door) to status.
 Every leaf forms its own sentence; `str(error)` is fit to be shown to a stranger and never holds a secret.
 """
+
+import math
+
+from overlay.domain.quantities import count_words
 
 
 class OverlayError(Exception):
@@ -125,10 +129,10 @@ class RetiredAction(Rejected):
 
 
 class TooLarge(Rejected):
-    """The upload exceeds a limit that the operator set."""
+    """The upload exceeds a limit that the operator set; `remedy` is a sentence."""
 
-    def __init__(self, what: str, limit_bytes: int) -> None:
-        super().__init__(f"{what} is larger than this index allows ({limit_bytes:,} bytes).")
+    def __init__(self, what: str, limit_bytes: int, remedy: str = "") -> None:
+        super().__init__(f"{what} is larger than this index allows ({limit_bytes:,} bytes). {remedy}".rstrip())
         self.limit_bytes = limit_bytes
 
 
@@ -215,6 +219,15 @@ class LeadLost(LedgerUnavailable):
         super().__init__("The lead was lost while the ledger was being rebuilt; the worker that has it goes on.")
 
 
+class LedgerRebuilt(LedgerUnavailable):
+    """The ledger began a new life while a file was about to be staged."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The ledger was rebuilt while this was under way. It may become visible later; repeating is safe."
+        )
+
+
 class StoreUnavailable(Unavailable):
     """The store of bytes and documents failed."""
 
@@ -225,6 +238,17 @@ class StoreFull(Unavailable):
 
 class SlowBody(Unavailable):
     """The body of the request stopped arriving."""
+
+
+class RateExceeded(Unavailable):
+    """The token sent all the uploads that it may send a minute; `wait_s` from now it may send one again."""
+
+    def __init__(self, label: str, *, per_minute: int, wait_s: float) -> None:
+        self.wait_s = math.ceil(wait_s)
+        super().__init__(
+            f"The token {label!r} may send {count_words(per_minute, 'upload')} a minute. Send this one again in "
+            f"{count_words(self.wait_s, 'second')}."
+        )
 
 
 class Draining(Unavailable):

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NewType, Protocol
 
-from overlay.domain.names import NormalizedName, Revision, StageId, UploadId, Validator
+from overlay.domain.names import NormalizedName, Revision, StageId, UploadId
 from overlay.domain.page import UpstreamPage
+from overlay.domain.prepared_list import PreparedList
 from overlay.domain.rights import Token
 from overlay.domain.stage import (
     Admitted,
@@ -20,6 +21,7 @@ from overlay.domain.stage import (
     StagedFile,
     StageIndex,
     StageSnapshot,
+    Totals,
 )
 
 BlobKey = NewType("BlobKey", str)
@@ -167,8 +169,11 @@ class StageLedger(Protocol):
     async def names(self, stages: Sequence[StageId]) -> tuple[Revision, tuple[NormalizedName, ...]]:
         """Read the projects with staged files, sorted, with a revision that changes when the set does."""
 
-    async def staged_bytes(self) -> int:
-        """Sum the sizes of everything that is staged."""
+    async def totals(self) -> Totals:
+        """Count everything that is staged; cheap, however much that is."""
+
+    async def bytes_staged_by(self, token_id: str) -> int:
+        """Sum the sizes of what this token staged and is staged still; cheap, too."""
 
     async def admit(self, claim: Claim) -> Admitted | AlreadyStaged:
         """Decide whether an upload may go on, and give it its serial. Changes nothing that readers see.
@@ -177,18 +182,27 @@ class StageLedger(Protocol):
         Raises FileExists when other bytes hold the name and the claim may not replace them.
         """
 
-    async def stage(self, file: StagedFile, *, replace: bool) -> Staged:
-        """Show the file. Idempotent by upload id; the greatest serial of (stage, filename) wins.
+    async def stage(self, file: StagedFile, *, replace: bool, epoch: str) -> Staged:
+        """Show the file. Idempotent by upload id; of (stage, filename) the greatest `stage.precedence` wins.
 
+        `epoch` is the ledger's life in which the file was admitted, or began to be looked for in the history in vain.
         Serials given later exceed the file's. A repeat answers what the first call did.
         Raises FileExists when other bytes hold the name and `replace` is false; then nothing changed.
-        An upload id that ended is never staged again.
+        An upload id that ended is never staged again. The ledger remembers endings for its own life only: in another
+        one it raises LedgerRebuilt for an upload that it does not know, which may have ended before.
         """
 
     async def forget(self, project: NormalizedName, uploads: Sequence[UploadId], gone: "Ending") -> tuple[Gone, ...]:
         """End these uploads; returns those that were staged until now. Unknown ids are passed over.
 
         A repeat (of the same ending, to the microsecond) answers what the first call did.
+        """
+
+    async def spend(self, token_id: str, *, per_minute: int) -> float:
+        """Take one of a token's uploads a minute; return 0.0, or the seconds to wait, and then none was taken.
+
+        After a pause they may be taken all at once. Repeated after a lost answer, it takes another one. What was spent
+        is no durable truth: a rebuild forgets it.
         """
 
     async def events(self, after: int) -> EventFeed:
@@ -243,38 +257,6 @@ class Upstream(Protocol):
 
     async def known(self, project: NormalizedName) -> UpstreamPage | None:
         """Return the page in hand, however old within `stale_s`; never waits for upstream, never raises for it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedList:
-    """Upstream's project list, prepared on disk so that a tail (staged names and the closing) makes it whole.
-
-    The JSON head lacks its closing `]}`, the HTML head its closing `</body></html>`. The gzip heads are the same bytes
-    as the beginning of one member, ended by a full flush: `overlay.domain.gzip_splice.gzip_tail` forms the rest. The
-    files vanish some refreshes later: open them at once, an open file stays readable.
-    """
-
-    json_head: Path
-    json_head_gzip: Path
-    html_head: Path
-    html_head_gzip: Path
-    json_crc: int
-    """CRC-32 of the JSON head, and so on."""
-    json_length: int
-    html_crc: int
-    html_length: int
-    has_projects: bool
-    """Whether the JSON head ends with an object, so that another one needs a comma before it."""
-    validator: Validator
-    """sha256 of upstream's decoded body."""
-    names: bytes
-    """The normalized names, each between two newlines."""
-    fetched_at_s: float
-    last_serial: str | None
-
-    def contains(self, name: NormalizedName) -> bool:
-        """Say whether upstream's list has the name; a search through the blob, up to 16 MB (milliseconds)."""
-        return b"\n" + name.encode() + b"\n" in self.names
 
 
 class ProjectList(Protocol):

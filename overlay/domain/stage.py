@@ -104,9 +104,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The claim holds; `serial` is the upload's place in the order."""
+    """The claim holds; `serial` is the upload's place in the order, `epoch` the ledger's life that gave it."""
 
     serial: Serial
+    epoch: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,17 @@ class AlreadyStaged:
     """These very bytes are staged under this name; nothing changes."""
 
     file: StagedFile
+
+
+def precedence(file: StagedFile) -> tuple[Serial, UploadId]:
+    """Return what decides between two files of one name: the greater one wins, in the ledger as in a rebuild.
+
+    Two uploads may share a serial. A host whose clock runs ahead admits A; Redis is lost; the rebuild cannot know A's
+    serial, whose record is not written yet, so B, admitted later elsewhere, may be given the same. No choice of the
+    next serial rules that out, for nobody knows how far ahead A's clock was. Both are recorded then, and whoever is
+    staged first, the upload id decides, so that every rebuild finds the same winner.
+    """
+    return file.serial, file.upload_id
 
 
 def repeats(held: StagedFile, *, sha256: str, grant: str) -> bool:
@@ -136,9 +148,19 @@ class Staged:
 
 @dataclass(frozen=True, slots=True)
 class StageIndex:
-    """All that is staged: per stage and project the files. Totals are derived."""
+    """All that is staged: per stage and project the files."""
 
     files: tuple[StagedFile, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """All that is staged, in numbers."""
+
+    files: int
+    size_bytes: int
+    oldest_staged_at_us: int | None
+    """When the file was staged that has been longest; None when nothing is."""
 
 
 class EventKind(StrEnum):

@@ -5,6 +5,9 @@ fetched, and the tail is a few names and the closing brackets.
 
 A staged name is listed if its page would be there: not where all its files are hidden by what is known of upstream
 (quarantined, foreign, live). That changes without the ledger, so it is decided per request and is part of the ETag.
+
+While the ledger does not answer, a live list goes on with the staged names that were listed last (design §8): nobody
+installs from it, and browsing PyPI should not end with Redis. A list of staged names alone says that it does not know.
 """
 
 import asyncio
@@ -19,12 +22,14 @@ from typing import Final
 from overlay.caching.lru import ByteLru
 from overlay.caching.threads import in_thread
 from overlay.domain.encodings import compress
+from overlay.domain.errors import LedgerUnavailable
 from overlay.domain.gzip_splice import gzip_tail
 from overlay.domain.listing import listable
-from overlay.domain.names import NormalizedName, Revision, StageId, Validator
+from overlay.domain.names import NOTHING_STAGED, NormalizedName, Revision, StageId, Validator
 from overlay.domain.negotiate import content_encoding
 from overlay.domain.page import Encoding, Format, View
-from overlay.domain.ports import PreparedList, ProjectList, StageLedger, Upstream
+from overlay.domain.ports import ProjectList, StageLedger, Upstream
+from overlay.domain.prepared_list import PreparedList
 from overlay.services.facts import FactsOf
 
 RENDERER: Final = "2"
@@ -50,6 +55,15 @@ class IndexPage:
     last_serial: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _StagedNames:
+    """The staged names to list, and what determines them beside upstream's list."""
+
+    revision: Revision
+    names: tuple[NormalizedName, ...]
+    hidden: frozenset[NormalizedName]
+
+
 class Projects:
     """Serves the project lists of every view. Without `upstream` and `facts_of` every staged name is listed."""
 
@@ -71,29 +85,49 @@ class Projects:
             ByteLru(_LISTED_LIMIT_BYTES, lambda _: _OVERHEAD_BYTES)
         )
         """Whether a project of which upstream has a page has staged files to list."""
+        self._last: ByteLru[tuple[StageId, ...], tuple[Revision, tuple[NormalizedName, ...], frozenset[NormalizedName]]]
+        self._last = ByteLru(_NEW_LIMIT_BYTES, lambda last: _OVERHEAD_BYTES + 100 * len(last[1]))
+        """By stages, what the ledger said last: revision and names; and which of them were hidden."""
 
     async def page(self, view: View, page_format: Format, accept_encoding: str | None) -> IndexPage:
-        """Form the list as of now. Raises UpstreamUnavailable, UpstreamCorrupt (live views), LedgerUnavailable."""
+        """Form the list as of now.
+
+        Raises UpstreamUnavailable, UpstreamCorrupt (live views), LedgerUnavailable (the others).
+        """
         upstream = await self._project_list.prepared() if view.live else None
-        revision, names = await self._ledger.names(view.stages)
-        if upstream is not None:
-            names = await self._only_staged(upstream, revision, names)
-        hidden = await self._hidden(view.stages, names)
-        names = tuple(name for name in names if name not in hidden)
+        staged = await self._staged_names(view, upstream)
         encoding = content_encoding(accept_encoding, _OFFERED)
         validator = upstream.validator if upstream is not None else ""
-        etag = _etag(view, validator, revision, hidden, page_format, encoding)
+        etag = _etag(view, validator, staged, page_format, encoding)
         if upstream is None:
-            plain = _head(page_format) + _tail(page_format, names, first=True)
+            plain = _head(page_format) + _tail(page_format, staged.names, first=True)
             return IndexPage(None, 0, compress(plain, encoding), page_format, encoding, etag, None)
-        ours = _tail(page_format, names, first=not upstream.has_projects)
+        ours = _tail(page_format, staged.names, first=not upstream.has_projects)
         head, tail = _spliced(upstream, page_format, encoding, ours)
         size = (await in_thread(head.stat)).st_size
         return IndexPage(head, size, tail, page_format, encoding, etag, upstream.last_serial)
 
+    async def _staged_names(self, view: View, upstream: PreparedList | None) -> "_StagedNames":
+        """Find the names to list beside upstream's. Raises LedgerUnavailable (views that are not live)."""
+        stages = tuple(view.stages)
+        try:
+            revision, everything = await self._ledger.names(stages)
+            names = await self._only_staged(upstream, revision, everything)
+            hidden = await self._hidden(stages, names)
+        except LedgerUnavailable:
+            if upstream is None:
+                raise
+            revision, everything, hidden = self._last.get(stages) or (NOTHING_STAGED, (), frozenset())
+            names = await self._only_staged(upstream, revision, everything)
+        else:
+            self._last.put(stages, (revision, everything, hidden))
+        return _StagedNames(revision, tuple(name for name in names if name not in hidden), hidden)
+
     async def _only_staged(
-        self, upstream: PreparedList, revision: Revision, names: Sequence[NormalizedName]
+        self, upstream: PreparedList | None, revision: Revision, names: tuple[NormalizedName, ...]
     ) -> tuple[NormalizedName, ...]:
+        if upstream is None:
+            return names
         key = (upstream.validator, revision)
         held = self._new.get(key)
         if held is None:
@@ -172,10 +206,10 @@ def _tail(page_format: Format, names: Sequence[NormalizedName], *, first: bool) 
 def _etag(
     view: View,
     validator: str,
-    revision: Revision,
-    hidden: frozenset[NormalizedName],
+    staged: _StagedNames,
     page_format: Format,
     encoding: Encoding,
 ) -> str:
-    parts = (RENDERER, view.name, validator, revision, "\n".join(sorted(hidden)), page_format.value, encoding.value)
+    hidden = "\n".join(sorted(staged.hidden))
+    parts = (RENDERER, view.name, validator, staged.revision, hidden, page_format.value, encoding.value)
     return '"' + hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest() + '"'

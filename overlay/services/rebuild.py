@@ -1,8 +1,8 @@
 """Load the ledger from the durable documents, and settle what a killed process left between two writes.
 
-A record whose upload id is in the history is dead. Of two living records of one (stage, filename) the greatest serial
-wins, as in the ledger; the other enters the history now, because its upload was answered (or may have been). An
-add-only upload that was never shown loses to every other: the ledger would have refused it.
+A record whose upload id is in the history is dead. Of two living records of one (stage, filename) the one of greater
+precedence wins, as in the ledger; the other enters the history now, because its upload was answered (or may have been).
+An add-only upload that was never shown loses to every other: the ledger would have refused it.
 """
 
 import time
@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 from overlay.domain.errors import DocumentNotFound
 from overlay.domain.layout import HISTORY, RECORDS, STORE_MARK, TOKENS, upload_of_document
-from overlay.domain.names import StageId, UploadId
+from overlay.domain.names import Serial, StageId, UploadId
 from overlay.domain.ports import Documents, Lead, StageLedger
 from overlay.domain.records import Record, TokenDocument, check_mark, decode, encode_mark
 from overlay.domain.rights import Token
-from overlay.domain.stage import Gone, Reason, StagedFile
+from overlay.domain.stage import Gone, Reason, StagedFile, precedence
 from overlay.services.reconcile import settle
 
 
@@ -67,8 +67,8 @@ async def _rebuild(documents: Documents, lead: Lead) -> Rebuilt:
     return Rebuilt(len(living), len(losers), time.perf_counter() - began)
 
 
-def _rank(record: Record) -> tuple[bool, int]:
-    return record.replace, record.file.serial
+def _rank(record: Record) -> tuple[bool, tuple[Serial, UploadId]]:
+    return record.replace, precedence(record.file)
 
 
 def _lost(record: Record, winner: StagedFile) -> Gone:

@@ -5,7 +5,7 @@ rebuilt. Another server than the one that was reconciled last (a replica took ov
 `reconcile_s` after the last reconcile: it is reconciled. The lead makes one worker do it; what was done stands in the
 ledger, so the others see that nothing is left to do.
 
-    missing ready ─► rebuild under the lead, unless ready by now
+    missing ready ─► rebuild under the lead, unless ready by now; then reconcile
     other server, or time ─► list the documents and the ledger ─► projects that disagree ─► each: re-read, then heal
 
 The lists are no moment's truth: uploads go on meanwhile. They only say where to look; healing reads again and writes
@@ -13,6 +13,7 @@ through `ledger.stage` and `ledger.forget`, which an upload that is between its 
 """
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -20,12 +21,13 @@ from typing import Final, NoReturn
 
 from overlay.domain.errors import Corrupt, DocumentNotFound, LedgerBusy, Unavailable
 from overlay.domain.layout import HISTORY, RECORDS, TOKENS, token_key, upload_of_document
+from overlay.domain.measures import NO_MEASURES, Measures
 from overlay.domain.names import NormalizedName, UploadId
 from overlay.domain.ports import Documents, Lead, LedgerState, StageLedger
 from overlay.domain.records import TokenDocument, decode
 from overlay.domain.rights import Token
 from overlay.services.rebuild import rebuild_missing
-from overlay.services.reconcile import reconcile_project
+from overlay.services.reconcile import end_again, reconcile_project
 
 LOOK_S: Final = 0.5
 _MICROSECONDS: Final = 1_000_000
@@ -87,6 +89,8 @@ async def reconcile(documents: Documents, ledger: StageLedger) -> Reconciled:
     projects = disagreeing(recorded, ended, staged)
     for project in projects:
         await reconcile_project(documents, ledger, project)
+    for upload in staged.keys() & set(ended) - recorded.keys():  # a rebuild had read the record before it was deleted
+        await end_again(documents, ledger, staged[upload], upload)
     return Reconciled(len(projects), await _reconcile_tokens(documents, ledger))
 
 
@@ -125,12 +129,14 @@ class Upkeep:
         reconcile_s: float,
         now_us: Callable[[], int],
         wait: Callable[[float], Awaitable[None]],
+        measures: Measures = NO_MEASURES,
     ) -> None:
         self._documents = documents
         self._ledger = ledger
         self._reconcile_s = reconcile_s
         self._now_us = now_us
         self._wait = wait
+        self._measures = measures
         self._said = ""
 
     async def run(self) -> NoReturn:
@@ -159,7 +165,10 @@ class Upkeep:
             rebuilt = await rebuild_missing(self._documents, self._ledger)
             if rebuilt is None:
                 return Duty.NOTHING
+            self._measures.rebuilt(rebuilt.took_s)
             _log.warning("The ledger was rebuilt: %d files in %.1f s.", rebuilt.files, rebuilt.took_s)
+            # Uploads and withdrawals went on while the documents were read, and were refused by a ledger not ready.
+            await reconcile(self._documents, self._ledger)
         elif needed is Duty.RECONCILE:
             async with self._ledger.lead() as lead:
                 return await self._reconcile(lead)
@@ -169,8 +178,10 @@ class Upkeep:
         state, now_us = await self._ledger.state(), self._now_us()
         if duty(state, now_us=now_us, reconcile_s=self._reconcile_s) is not Duty.RECONCILE:
             return Duty.NOTHING  # another worker did it, a moment ago
+        began_s = time.perf_counter()
         reconciled = await reconcile(self._documents, self._ledger)
         await lead.reconciled(state.server, now_us)
+        self._measures.reconciled(time.perf_counter() - began_s)
         if reconciled != _NOTHING_FOUND:
             _log.warning(
                 "The ledger was reconciled: %d projects and %d tokens had to be looked at.",

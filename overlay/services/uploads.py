@@ -5,6 +5,10 @@ authenticate (web) ► stream (intake) ► check ► blob closed ► sidecar ►
 before the record: any failure deletes the bytes, nothing was promised              │
 from the record on: nothing is deleted unless the ledger *answered* a refusal; an unknown outcome is a 503, and
 the record decides at the next rebuild. Repeating the upload is safe at every point.
+
+A rebuild between admit and stage, where Redis was lost, may have read the record, and even ended the upload: then the
+history says so, and only the history. So `stage` names the ledger's life that admitted; another one knows the upload,
+or refuses it, which is an unknown outcome as well. An upload that ended is never staged again.
 """
 
 import asyncio
@@ -15,10 +19,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from overlay.domain import filenames
-from overlay.domain.errors import BadUpload, Conflict, FileExists, ProjectQuarantined, TooLarge
+from overlay.domain.errors import BadUpload, Conflict, FileExists, ProjectQuarantined
 from overlay.domain.layout import blob_key, record_key, sidecar_key
 from overlay.domain.names import NormalizedName, StageId, UploadId, project_name
-from overlay.domain.ports import BlobStore, Documents, StageLedger, Upstream
+from overlay.domain.ports import BlobStore, Documents, Ending, StageLedger, Upstream
 from overlay.domain.records import Record, encode
 from overlay.domain.rights import Right, Token
 from overlay.domain.rules import Finding, Severity
@@ -27,6 +31,7 @@ from overlay.services.access import require, require_grant
 from overlay.services.facts import FactsOf
 from overlay.services.inspection import identify, unstaged
 from overlay.services.intake import Content, Field, FilePart, Form, asks_for_md5, check_digests, local, receive_file
+from overlay.services.limits import check_quotas, spend_upload
 from overlay.services.reconcile import reconcile_project, settle
 from overlay.services.reports import Reports
 
@@ -37,13 +42,17 @@ class UploadSettings:
 
     limit_bytes: int
     quota_bytes: int
-    """Of everything staged; 0: none. Uploads under way together may exceed it by what they bring."""
+    """Of everything staged; 0: none."""
     replace: bool
     strict: bool
     fresh_s: float
     spool: Path
     inspections: int
     """Archives read at once; one a processor leaves threads for everything else."""
+    token_quota_bytes: int = 0
+    """Of what one token has staged; 0: none."""
+    token_uploads_per_minute: int = 0
+    """Of one token, over all workers; 0: no limit."""
 
 
 class UploadStatus(StrEnum):
@@ -104,8 +113,12 @@ class Uploads:
         self._commits: set[asyncio.Future[Receipt]] = set()  # held here: the loop itself keeps only weak references
 
     async def receive(self, caller: Token, stage: StageId, parts: AsyncIterator[Field | FilePart]) -> Receipt:
-        """Stage one upload. Raises Rejected, Denied, FileExists, Unavailable; then nothing is left behind."""
+        """Stage one upload. Raises Rejected, Denied, FileExists, Unavailable; then nothing is left behind.
+
+        Nothing of the body is read for a caller that sends too many.
+        """
         require(caller, Right.ADD)
+        await spend_upload(self._ledger, caller, per_minute=self._settings.token_uploads_per_minute)
         form, upload = Form(), self._new_upload_id()
         try:
             async with AsyncExitStack() as stack:
@@ -193,13 +206,10 @@ class Uploads:
         raise FileExists(file.filename, held_sha256=live_sha256 or "unknown", where="live upstream")
 
     async def _check_quota(self, file: StagedFile) -> None:
-        quota = self._settings.quota_bytes
-        if not quota:
-            return
-        held = await self._holder(file)
-        replaced_bytes = held.size_bytes if held is not None else 0
-        if await self._ledger.staged_bytes() - replaced_bytes + file.size_bytes > quota:
-            raise TooLarge("What is staged, with this file,", quota)
+        quota_bytes, token_quota_bytes = self._settings.quota_bytes, self._settings.token_quota_bytes
+        if quota_bytes or token_quota_bytes:
+            held = await self._holder(file)
+            await check_quotas(self._ledger, file, held, quota_bytes=quota_bytes, token_quota_bytes=token_quota_bytes)
 
     def _claim(self, caller: Token, file: StagedFile) -> Claim:
         return Claim(
@@ -237,9 +247,12 @@ class Uploads:
         record = Record(file=file, form=form.kept(), attestations=form.first("attestations"), replace=claim.replace)
         await self._documents.put(record_key(file.project, file.upload_id), encode(record))
         try:
-            staged = await self._ledger.stage(file, replace=claim.replace)
+            staged = await self._ledger.stage(file, replace=claim.replace, epoch=admitted.epoch)
         except Conflict:  # an answer: the file was refused after its record was written
-            await settle(self._documents, Gone(file, Reason.REFUSED, file.staged_at_us, caller.label))
+            gone = Gone(file, Reason.REFUSED, file.staged_at_us, caller.label)
+            await settle(self._documents, gone)
+            # A reconcile or a rebuild may have read the record meanwhile, and found the name free.
+            await self._ledger.forget(file.project, [file.upload_id], Ending(gone.reason, gone.at_us, gone.who))
             await self._discard(file)
             raise
         if staged.ended is not None and staged.ended.file.upload_id == file.upload_id:

@@ -4,15 +4,15 @@ Nothing here suspends. Rebuilt from the records at start (`overlay.services.rebu
 """
 
 import secrets
-from bisect import insort
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from overlay.domain.errors import FileExists, LedgerBusy, LedgerUnavailable
-from overlay.domain.names import NOTHING_STAGED, NormalizedName, Revision, Serial, StageId, UploadId
+from overlay.domain.errors import FileExists, LedgerBusy, LedgerRebuilt, LedgerUnavailable
+from overlay.domain.names import NormalizedName, Revision, Serial, StageId, UploadId
 from overlay.domain.ports import Ending, Lead, LedgerState
+from overlay.domain.rates import forgotten, taken
 from overlay.domain.rights import Token
 from overlay.domain.stage import (
     EVENT_OF_REASON,
@@ -28,20 +28,15 @@ from overlay.domain.stage import (
     StagedFile,
     StageIndex,
     StageSnapshot,
+    Totals,
+    precedence,
     repeats,
 )
+from overlay.storage.memory_shelves import Shelves
 
 _EVENTS_HELD: Final = 1000
 # Endings that may not have reached the history yet; far more than uploads can be in flight at once.
 _ENDINGS_HELD: Final = 10_000
-
-
-class _Shelf:
-    """The staged files of one project in one stage."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, StagedFile] = {}
-        self.revision = NOTHING_STAGED
 
 
 class MemoryLedger:
@@ -57,18 +52,15 @@ class MemoryLedger:
         self._clear()
 
     def _clear(self) -> None:
-        self._shelves: dict[tuple[StageId, NormalizedName], _Shelf] = {}
-        self._names: dict[StageId, list[NormalizedName]] = {}
-        self._names_revision: dict[StageId, Revision] = {}
-        self._entries: dict[UploadId, StagedFile] = {}
+        self._shelves = Shelves()
         self._ended: dict[UploadId, Gone] = {}
         self._replaced: dict[UploadId, UploadId] = {}
-        self._bytes = 0
         self._last_serial = 0
         self._events: deque[Event] = deque(maxlen=_EVENTS_HELD)
         self._events_made = 0
         self._epoch = secrets.token_hex(4)
         self._tokens: dict[str, Token] = {}
+        self._paid_until_us: dict[str, int] = {}
 
     async def state(self) -> LedgerState:
         """Read how the ledger is."""
@@ -92,7 +84,7 @@ class MemoryLedger:
         self._ready = False
         self._clear()
         for file in files:
-            self._put(file)
+            self._shelves.put(file)
             self._last_serial = max(self._last_serial, file.serial)
         self._tokens = {token.sha256: token for token in tokens}
         self._reconciled = (self._server, self._now_us())
@@ -105,24 +97,17 @@ class MemoryLedger:
     async def revisions(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[Revision, ...]:
         """Read the revision per stage."""
         self._check_ready()
-        shelves = [self._shelves.get((stage, project)) for stage in stages]
-        return tuple([NOTHING_STAGED if shelf is None else shelf.revision for shelf in shelves])
+        return tuple([self._shelves.revision(stage, project) for stage in stages])
 
     async def snapshot(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[StageSnapshot, ...]:
         """Read files and revisions of one moment."""
         self._check_ready()
-        return tuple(self._snapshot(project, stage) for stage in stages)
-
-    def _snapshot(self, project: NormalizedName, stage: StageId) -> StageSnapshot:
-        shelf = self._shelves.get((stage, project))
-        if shelf is None:
-            return StageSnapshot(project, stage, NOTHING_STAGED, ())
-        return StageSnapshot(project, stage, shelf.revision, tuple(shelf.files[name] for name in sorted(shelf.files)))
+        return tuple(self._shelves.snapshot(stage, project) for stage in stages)
 
     async def entry(self, project: NormalizedName, upload: UploadId) -> StagedFile | Gone | None:
         """Look one upload up."""
         self._check_ready()
-        file = self._entries.get(upload)
+        file = self._shelves.entries.get(upload)
         if file is not None:
             return file if file.project == project else None
         gone = self._ended.get(upload)
@@ -132,54 +117,56 @@ class MemoryLedger:
         """Read everything that is staged."""
         self._check_ready()
         return StageIndex(
-            tuple(sorted(self._entries.values(), key=lambda file: (file.project, file.version, file.filename)))
+            tuple(sorted(self._shelves.entries.values(), key=lambda file: (file.project, file.version, file.filename)))
         )
 
     async def names(self, stages: Sequence[StageId]) -> tuple[Revision, tuple[NormalizedName, ...]]:
         """Read the projects with staged files, and a revision of that set."""
         self._check_ready()
-        if len(stages) == 1:
-            names: Iterable[NormalizedName] = self._names.get(stages[0], ())
-        else:
-            names = sorted({name for stage in stages for name in self._names.get(stage, ())})
-        revision = ".".join(self._names_revision.get(stage, NOTHING_STAGED) for stage in stages)
-        return Revision(revision), tuple(names)
+        return self._shelves.names(stages)
 
-    async def staged_bytes(self) -> int:
-        """Sum the sizes of everything that is staged."""
+    async def totals(self) -> Totals:
+        """Count everything that is staged."""
         self._check_ready()
-        return self._bytes
+        return self._shelves.totals()
+
+    async def bytes_staged_by(self, token_id: str) -> int:
+        """Sum the sizes of what this token staged."""
+        self._check_ready()
+        return self._shelves.bytes_staged_by(token_id)
 
     async def admit(self, claim: Claim) -> Admitted | AlreadyStaged:
         """Decide whether an upload may go on."""
         self._check_ready()
-        held = self._holder(claim.stage, claim.project, claim.filename)
+        held = self._shelves.holder(claim.stage, claim.project, claim.filename)
         if held is not None and repeats(held, sha256=claim.sha256, grant=claim.grant):
             return AlreadyStaged(held)
         if held is not None and held.sha256 != claim.sha256 and not claim.replace:
             raise FileExists(claim.filename, held_sha256=held.sha256, where="staged here")
         self._last_serial = max(self._last_serial + 1, self._now_us())
-        return Admitted(Serial(self._last_serial))
+        return Admitted(Serial(self._last_serial), self._epoch)
 
-    async def stage(self, file: StagedFile, *, replace: bool) -> Staged:
+    async def stage(self, file: StagedFile, *, replace: bool, epoch: str) -> Staged:
         """Show the file; idempotent by upload id."""
         self._check_ready()
         self._last_serial = max(self._last_serial, file.serial)
-        if file.upload_id in self._entries or file.upload_id in self._ended:
+        if file.upload_id in self._shelves.entries or file.upload_id in self._ended:
             # A repeat: it answers what the first call did.
             return Staged(self._ended.get(self._replaced.get(file.upload_id, file.upload_id)))
-        held = self._holder(file.stage, file.project, file.filename)
+        if epoch != self._epoch:
+            raise LedgerRebuilt
+        held = self._shelves.holder(file.stage, file.project, file.filename)
         if held is None:
-            self._put(file)
+            self._shelves.put(file)
             self._tell(EventKind.STAGED, file, file.staged_at_us, file.who)
             return Staged(None)
         if held.sha256 != file.sha256 and not replace:
             raise FileExists(file.filename, held_sha256=held.sha256, where="staged here")
         # Two uploads of the same bytes that raced past `admit`: the first one shown stays, nothing changes for readers.
-        if held.serial > file.serial or repeats(held, sha256=file.sha256, grant=file.grant):
+        if precedence(held) > precedence(file) or repeats(held, sha256=file.sha256, grant=file.grant):
             return Staged(self._end(file, Ending(Reason.REPLACED, held.staged_at_us, held.who)))
         self._drop(held)
-        self._put(file)
+        self._shelves.put(file)
         self._replaced[file.upload_id] = held.upload_id
         ended = self._end(held, Ending(Reason.REPLACED, file.staged_at_us, file.who))
         self._tell(EventKind.STAGED, file, file.staged_at_us, file.who)
@@ -190,13 +177,22 @@ class MemoryLedger:
         self._check_ready()
         ended = []
         for upload in uploads:
-            file = self._entries.get(upload)
+            file = self._shelves.entries.get(upload)
             if file is not None and file.project == project:
                 self._drop(file)
                 ended.append(self._end(file, gone))
             elif file is None and self._is_repeat(project, upload, gone):
                 ended.append(self._ended[upload])
         return tuple(ended)
+
+    async def spend(self, token_id: str, *, per_minute: int) -> float:
+        """Take one of the uploads that a token has."""
+        self._check_ready()
+        now_us = self._now_us()
+        paid_until_us, wait_us = taken(self._paid_until_us.get(token_id, 0), now_us, per_minute)
+        held = {one: us for one, us in self._paid_until_us.items() if not forgotten(us, now_us)}
+        self._paid_until_us = held | {token_id: paid_until_us}
+        return wait_us / 1_000_000
 
     async def events(self, after: int) -> EventFeed:
         """Read the recent events."""
@@ -236,34 +232,9 @@ class MemoryLedger:
         if not self._ready:
             raise LedgerUnavailable("What is staged is not loaded yet; try again in a moment.")
 
-    def _holder(self, stage: StageId, project: NormalizedName, filename: str) -> StagedFile | None:
-        shelf = self._shelves.get((stage, project))
-        return None if shelf is None else shelf.files.get(filename)
-
-    def _put(self, file: StagedFile) -> None:
-        key = (file.stage, file.project)
-        shelf = self._shelves.get(key)
-        if shelf is None:
-            shelf = self._shelves[key] = _Shelf()
-            insort(self._names.setdefault(file.stage, []), file.project)
-            self._names_revision[file.stage] = _nonce()
-        shelf.files[file.filename] = file
-        shelf.revision = _nonce()
-        self._entries[file.upload_id] = file
-        self._bytes += file.size_bytes
-
     def _drop(self, file: StagedFile) -> None:
-        key = (file.stage, file.project)
-        shelf = self._shelves[key]
-        del shelf.files[file.filename]
-        shelf.revision = _nonce()
-        if not shelf.files:
-            del self._shelves[key]
-            self._names[file.stage].remove(file.project)
-            self._names_revision[file.stage] = _nonce()
-        del self._entries[file.upload_id]
+        self._shelves.drop(file)
         self._replaced.pop(file.upload_id, None)
-        self._bytes -= file.size_bytes
 
     def _end(self, file: StagedFile, ending: Ending) -> Gone:
         gone = Gone(file, ending.reason, ending.at_us, ending.who)
@@ -288,8 +259,3 @@ class MemoryLedger:
                 who=who,
             )
         )
-
-
-def _nonce() -> Revision:
-    """Name a state: 72 random bits, so that a ledger rebuilt never repeats a name that a client has seen."""
-    return Revision(secrets.token_urlsafe(9))

@@ -4,7 +4,8 @@ Each change is one script, each read one round trip that also carries the `ready
 what it holds means nothing until a worker has rebuilt it (`overlay.services.upkeep`). Revisions, which every page
 needs, are read together for all requests of one turn of the loop. Nothing is remembered here between two calls.
 
-    redis_url ► redis_connections ► redis_link (runs redis_scripts) ► this, and redis_lead (runs redis_lead_scripts)
+    redis_url ► redis_connections ► redis_link (runs redis_scripts) ► this (and redis_stage_scripts)
+                                                                    ► redis_lead (and redis_lead_scripts)
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,9 +15,11 @@ from typing import Final, cast
 import msgspec
 
 from overlay.caching.threads import in_thread
-from overlay.domain.errors import FileExists, LedgerUnavailable
+from overlay.domain.errors import FileExists, LedgerRebuilt, LedgerUnavailable
+from overlay.domain.measures import NO_MEASURES, Measures
 from overlay.domain.names import NOTHING_STAGED, NormalizedName, Revision, Serial, StageId, UploadId
 from overlay.domain.ports import Ending, Lead, LedgerState
+from overlay.domain.rates import MINUTE_US, share_us
 from overlay.domain.rights import Token
 from overlay.domain.stage import (
     Admitted,
@@ -28,9 +31,11 @@ from overlay.domain.stage import (
     StagedFile,
     StageIndex,
     StageSnapshot,
+    Totals,
 )
 from overlay.storage import redis_layout as layout
 from overlay.storage import redis_scripts as scripts
+from overlay.storage import redis_stage_scripts as changes
 from overlay.storage.redis_coalesced import CoalescedReads
 from overlay.storage.redis_connections import RedisConnections
 from overlay.storage.redis_layout import Keys
@@ -38,6 +43,8 @@ from overlay.storage.redis_lead import leading, read_state
 from overlay.storage.redis_link import LONG_PATIENCE_S, RedisLink
 from overlay.storage.redis_url import RedisTarget
 
+# Longer than anything is remembered by one clock, because those of hosts differ.
+_SPENT_HELD_S: Final = 600
 _DECODED_INLINE: Final = 100  # a file takes some microseconds; more of them go to a thread
 
 
@@ -112,45 +119,60 @@ class RedisLedger:
         revision = ".".join(_revision(cast("bytes | None", value)) for value in answer[1::2])
         return Revision(revision), tuple(map(NormalizedName, sorted(names)))
 
-    async def staged_bytes(self) -> int:
-        """Sum the sizes of everything that is staged."""
-        ready, size_bytes = await self._link.values((self._keys.ready, self._keys.key("bytes")))
-        if ready is None:
-            raise LedgerUnavailable("What is staged is not loaded yet; try again in a moment.")
+    async def totals(self) -> Totals:
+        """Count everything that is staged."""
+        keys = [self._keys.key(name) for name in ("ready", "files", "ages", "bytes")]
+        _, files, oldest, size_bytes = cast("list[bytes | None]", await self._link.run(scripts.TOTALS, keys))
+        oldest_us = None if oldest is None else int(oldest)
+        return Totals(files=int(files or 0), size_bytes=int(size_bytes or 0), oldest_staged_at_us=oldest_us)
+
+    async def bytes_staged_by(self, token_id: str) -> int:
+        """Sum the sizes of what this token staged."""
+        keys = self._keys.ready, self._keys.key("token-bytes")
+        _, size_bytes = cast("list[bytes | None]", await self._link.run(scripts.FIELD, keys, (token_id,)))
         return int(size_bytes or 0)
 
     async def admit(self, claim: Claim) -> Admitted | AlreadyStaged:
         """Decide whether an upload may go on."""
-        keys = (*self._changed(), self._keys.files(claim.stage, claim.project))
+        keys = (*self._keys.changed, self._keys.files(claim.stage, claim.project))
         reach = layout.reach(claim.grant)
         arguments = layout.quoted(claim.filename), claim.sha256, reach, int(claim.replace), self._now_us()
-        outcome, value = cast("list[bytes]", await self._link.run(scripts.ADMIT, keys, arguments))
+        outcome, value, *epoch = cast("list[bytes]", await self._link.run(changes.ADMIT, keys, arguments))
         if outcome == b"already":
             return AlreadyStaged(layout.read_file(value))
         if outcome == b"exists":
             raise FileExists(claim.filename, held_sha256=value.decode(), where="staged here")
-        return Admitted(Serial(int(value)))
+        return Admitted(Serial(int(value)), epoch[0].decode())
 
-    async def stage(self, file: StagedFile, *, replace: bool) -> Staged:
+    async def stage(self, file: StagedFile, *, replace: bool, epoch: str) -> Staged:
         """Show the file; idempotent by upload id."""
-        shelf = self._keys.shelf(file.stage, file.project)
-        keys = (*self._changed(), self._keys.key("bytes"), *self._keys.endings, *shelf)
-        arguments = layout.header(file), layout.body(file), int(replace), layout.nonce(), layout.nonce()
-        outcome, value = cast("list[bytes | None]", await self._link.run(scripts.STAGE, keys, arguments))
+        keys = (*self._keys.changed, *self._keys.shelf(file.stage, file.project))
+        arguments = layout.header(file), layout.body(file), int(replace), epoch, layout.nonce(), layout.nonce()
+        outcome, *value = cast("list[bytes | None]", await self._link.run(changes.STAGE, keys, arguments))
+        if outcome == b"rebuilt":
+            raise LedgerRebuilt
         if outcome == b"exists":
-            raise FileExists(file.filename, held_sha256=(value or b"").decode(), where="staged here")
-        return Staged(None if value is None else layout.read(value, Gone))
+            raise FileExists(file.filename, held_sha256=(value[0] or b"").decode(), where="staged here")
+        return Staged(None if value[0] is None else layout.read(value[0], Gone))
 
     async def forget(self, project: NormalizedName, uploads: Sequence[UploadId], gone: Ending) -> tuple[Gone, ...]:
         """End these uploads. They are looked up first: their stages, which never change, name the keys to declare."""
         known = [file for file in await self._lookup(uploads) if file.project == project]
-        keys = [*self._changed(), self._keys.key("bytes"), *self._keys.endings]
+        keys = [*self._keys.changed]
         arguments: list[str | bytes] = [*layout.ended_by(gone)]
         for file in known:
             keys += self._keys.shelf(file.stage, project)
             arguments += (file.upload_id, layout.nonce(), layout.nonce())
-        answer = await self._link.run(scripts.FORGET, keys, arguments)
+        answer = await self._link.run(changes.FORGET, keys, arguments)
         return tuple(layout.read(value, Gone) for value in cast("list[bytes]", answer[1:]))
+
+    async def spend(self, token_id: str, *, per_minute: int) -> float:
+        """Take one of the uploads that a token has."""
+        share = share_us(per_minute)
+        arguments = self._now_us(), share, share * per_minute, MINUTE_US, _SPENT_HELD_S
+        keys = self._keys.ready, self._keys.spent(token_id)
+        _, wait_us = await self._link.run(scripts.SPEND, keys, arguments)
+        return cast("int", wait_us) / 1_000_000
 
     async def events(self, after: int) -> EventFeed:
         """Read the recent events."""
@@ -190,16 +212,18 @@ class RedisLedger:
         pairs = zip(cast("list[bytes | None]", files), cast("list[bytes | None]", endings), strict=True)
         return [_file(entry) for pair in pairs if (entry := _entry(*pair)) is not None]
 
-    def _changed(self) -> tuple[str, str, str]:
-        return self._keys.ready, self._keys.key("last-serial"), self._keys.key("files")
-
 
 @asynccontextmanager
 async def redis_ledger(
-    target: RedisTarget, *, prefix: str, wait_replicas: int, now_us: Callable[[], int]
+    target: RedisTarget,
+    *,
+    prefix: str,
+    wait_replicas: int,
+    now_us: Callable[[], int],
+    measures: Measures = NO_MEASURES,
 ) -> AsyncIterator[RedisLedger]:
     """Open a ledger; nothing is asked of Redis before the first call. Raises InvalidConfig for a bad prefix."""
-    link = RedisLink(RedisConnections(target), wait_replicas=wait_replicas)
+    link = RedisLink(RedisConnections(target), wait_replicas=wait_replicas, measures=measures)
     try:
         yield RedisLedger(link, Keys(prefix), now_us)
     finally:

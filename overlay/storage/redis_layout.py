@@ -20,6 +20,25 @@ from overlay.domain.stage import EVENT_OF_REASON, Event, EventKind, Gone, Staged
 
 VERSION: Final = 1
 
+CHANGED: Final = (
+    "ready",
+    "last-serial",
+    "files",
+    "ages",
+    "bytes",
+    "token-bytes",
+    "ended",
+    "ended-order",
+    "events",
+    "events-made",
+)
+"""The keys that every change of what is staged declares, before its shelves; of each there is one.
+
+`files` is a hash from uploads to stored files, `ages` a sorted set of uploads by when they were staged, `token-bytes` a
+hash from token ids to the bytes that they have staged.
+"""
+SHELF_KEYS: Final = 4
+
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _HEADER_LINES: Final = 3
 
@@ -55,9 +74,13 @@ class Keys:
         return self.key("ready")
 
     @property
-    def endings(self) -> tuple[str, ...]:
-        """Name the keys of endings, their order, the events and their count."""
-        return self.key("ended"), self.key("ended-order"), self.key("events"), self.key("events-made")
+    def changed(self) -> tuple[str, ...]:
+        """Name the keys that every change of what is staged declares."""
+        return tuple(map(self.key, CHANGED))
+
+    def spent(self, token_id: str) -> str:
+        """Name the key that says until when a token's uploads are paid for (`overlay.domain.rates`)."""
+        return self.key(f"spent:{token_id}")
 
     def revision(self, stage: StageId, project: NormalizedName) -> str:
         """Name the key of a project's revision in a stage."""
@@ -72,21 +95,21 @@ class Keys:
         return self.key(f"names:{stage}"), self.key(f"names-revision:{stage}")
 
     def shelf(self, stage: StageId, project: NormalizedName) -> tuple[str, str, str, str]:
-        """Name the four keys that change with a project's files in a stage."""
+        """Name the SHELF_KEYS keys that change with a project's files in a stage."""
         return self.files(stage, project), self.revision(stage, project), *self.names(stage)
 
 
 def header(file: StagedFile) -> str:
-    """Return the fields that scripts compare, without the last one, `ousted` (`overlay.storage.redis_scripts`)."""
+    """Return the fields that scripts compare, without the last one, `ousted` (`redis_stage_scripts`)."""
     return " ".join(
         (
-            file.stage,
             file.project,
             file.sha256,
             str(file.serial),
             str(file.size_bytes),
             str(file.staged_at_us),
             file.upload_id,
+            file.token_id,
             reach(file.grant),
         )
     )

@@ -118,7 +118,7 @@ class RedisLead:
             await self._step(scripts.CLEAR_STEP, some, ())
 
     async def _load_files(self, files: Sequence[StagedFile]) -> None:
-        keys = [self._keys.key("files"), self._keys.key("bytes")]
+        keys = [*self._keys.changed]
         arguments: list[str | bytes] = []
         for file in files:
             keys += self._keys.shelf(file.stage, file.project)

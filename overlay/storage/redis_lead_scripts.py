@@ -6,7 +6,8 @@ only by the holder, only once, and only after all before it; so also when a repl
 
 from typing import Final
 
-from overlay.storage.redis_scripts import FILES, script
+from overlay.storage.redis_scripts import script
+from overlay.storage.redis_stage_scripts import FILES, named_keys
 
 # KEYS: lease. ARGV: token, milliseconds.
 TAKE_LEAD: Final = script(
@@ -69,15 +70,17 @@ CLEAR_STEP: Final = script(
     _STEP, "for at = 3, #KEYS do redis.call('UNLINK', KEYS[at]) end return {'ok'}", changes=False
 )
 
-# KEYS: lease, steps, files, bytes, then per file its shelf's four. ARGV: token, number of the step, then per file: its
-# value, a revision, a revision of the names.
+# KEYS: lease, steps, the changed, then per file its shelf. ARGV: token, number of the step, then per file: its value, a
+# revision, a revision of the names.
 FILES_STEP: Final = script(
+    named_keys(3),
     FILES,
     _STEP,
     """
-    for number = 0, (#KEYS - 4) / 4 - 1 do
-        local value = ARGV[3 + 3 * number]
-        put(open(value), value, KEYS[3], KEYS[4], 5 + 4 * number, ARGV[4 + 3 * number], ARGV[5 + 3 * number])
+    local argument = 3
+    for at = SHELF, #KEYS, SHELF_KEYS do
+        put(open(ARGV[argument]), ARGV[argument], at, ARGV[argument + 1], ARGV[argument + 2])
+        argument = argument + 3
     end
     return {'ok'}
     """,

@@ -1,12 +1,14 @@
 """Run the ledger's scripts: by their hash, with replicas awaited, and with the answers that mean "not now" raised."""
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 from redis.exceptions import AuthenticationError, NoScriptError, ResponseError
 
 from overlay.domain.errors import InvalidConfig, LeadLost, LedgerUnavailable
+from overlay.domain.measures import NO_MEASURES, Measures
 from overlay.storage.redis_connections import Command, RedisConnections, Reply
 from overlay.storage.redis_scripts import Script
 
@@ -23,8 +25,9 @@ _log = logging.getLogger(__name__)
 class RedisLink:
     """The ledger's commands; `wait_replicas` have every change before its answer. The caller closes it."""
 
-    def __init__(self, connections: RedisConnections, *, wait_replicas: int) -> None:
+    def __init__(self, connections: RedisConnections, *, wait_replicas: int, measures: Measures = NO_MEASURES) -> None:
         self._connections = connections
+        self._measures = measures
         self._wait_replicas = wait_replicas
 
     async def close(self) -> None:
@@ -57,13 +60,13 @@ class RedisLink:
 
     async def values(self, keys: Sequence[str]) -> list[bytes | None]:
         """Read several keys of one moment."""
-        (reply,) = await self._connections.exchange([("MGET", *keys)], patience_s=PATIENCE_S)
+        (reply,) = await self._exchange([("MGET", *keys)], patience_s=PATIENCE_S)
         return cast("list[bytes | None]", _sound(reply))
 
     async def values_and_server(self, keys: Sequence[str]) -> tuple[list[bytes | None], str]:
         """Read several keys, and the run id of the server, "" where it does not tell."""
         commands: list[Command] = [("MGET", *keys), ("INFO", "server")]
-        values, info = await self._connections.exchange(commands, patience_s=PATIENCE_S)
+        values, info = await self._exchange(commands, patience_s=PATIENCE_S)
         return cast("list[bytes | None]", _sound(values)), _facts(info).get("run_id", "")
 
     async def keys(self, pattern: str) -> list[str]:
@@ -71,7 +74,7 @@ class RedisLink:
         found, cursor = [], b"0"
         while True:
             command = ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED_AT_ONCE)
-            (reply,) = await self._connections.exchange([command], patience_s=LONG_PATIENCE_S)
+            (reply,) = await self._exchange([command], patience_s=LONG_PATIENCE_S)
             cursor, keys = cast("tuple[bytes, list[bytes]]", tuple(cast("list[Reply]", _sound(reply))))
             found += [key.decode() for key in keys]
             if cursor == b"0":
@@ -84,7 +87,7 @@ class RedisLink:
         taken at its operator's word, with a warning.
         """
         try:
-            (reply,) = await self._connections.exchange([("INFO",)], patience_s=PATIENCE_S)
+            (reply,) = await self._exchange([("INFO",)], patience_s=PATIENCE_S)
         except LedgerUnavailable as err:
             if isinstance(err.__cause__, AuthenticationError):
                 raise InvalidConfig(("[ledger] url: Redis refuses the user name or password.",)) from err
@@ -103,7 +106,16 @@ class RedisLink:
         commands = [command]
         if script.changes and self._wait_replicas:
             commands.append(("WAIT", self._wait_replicas, _WAIT_MS))
-        return await self._connections.exchange(commands, patience_s=patience_s)
+        return await self._exchange(commands, patience_s=patience_s)
+
+    async def _exchange(self, commands: Sequence[Command], *, patience_s: float) -> list[Reply]:
+        began_s, answered = time.perf_counter(), False
+        try:
+            replies = await self._connections.exchange(commands, patience_s=patience_s)
+            answered = True
+        finally:
+            self._measures.asked_ledger(time.perf_counter() - began_s, answered=answered)
+        return replies
 
 
 def _sound(reply: Reply) -> Reply:

@@ -23,7 +23,7 @@ from overlay.caching.threads import in_thread
 from overlay.domain.errors import StoreUnavailable, UpstreamCorrupt, UpstreamUnavailable
 from overlay.domain.names import Validator
 from overlay.domain.page import Format
-from overlay.domain.ports import PreparedList
+from overlay.domain.prepared_list import PreparedList
 from overlay.upstream import list_preparation as preparation
 from overlay.upstream.client import LAST_SERIAL, UpstreamClient, conditions, format_of, gzipped, require_ok
 from overlay.upstream.gunzip import Gunzip, over_long

@@ -41,6 +41,9 @@ STATUSES: Final[dict[type[e.OverlayError], tuple[int, int, int, int]]] = {
     e.UpstreamUnavailable: (502, 503, 502, 502),
     e.StoreFull: (507, 507, 507, 507),
     e.SlowBody: (408, 408, 408, 408),
+    # Not 5xx: twine sends those again at once, up to five times the whole file. What clients make of 429 is to fail and
+    # to show the sentence, so it says when; Retry-After is for the scripts around them.
+    e.RateExceeded: (429, 429, 429, 429),
     e.Corrupt: (500, 500, 500, 500),
     e.UpstreamCorrupt: (502, 503, 502, 502),
     e.InvalidConfig: (500, 500, 500, 500),
@@ -66,6 +69,8 @@ def answer(error: e.OverlayError, door: Door, accept: str | None) -> web.Respons
     headers = {"Cache-Control": "no-store"}
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(_RETRY_AFTER_S)
+    if isinstance(error, e.RateExceeded):
+        headers["Retry-After"] = str(error.wait_s)
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = _CHALLENGE
     return said(status, str(error), door, accept, headers)

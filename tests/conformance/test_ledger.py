@@ -1,35 +1,22 @@
 """Every StageLedger shows what was staged, in the order of serials, at one revision per state."""
 
-from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
-from overlay.domain.errors import FileExists, LedgerBusy, LedgerUnavailable
-from overlay.domain.names import MAIN, NOTHING_STAGED, NormalizedName, Serial, StageId
+from overlay.domain.errors import FileExists, LedgerBusy, LedgerRebuilt, LedgerUnavailable
+from overlay.domain.names import MAIN, NOTHING_STAGED, NormalizedName, Serial, StageId, UploadId
 from overlay.domain.ports import Ending, StageLedger
-from overlay.domain.stage import Admitted, AlreadyStaged, EventKind, Gone, Reason, StagedFile
-from tests.ledgers import LEDGERS, NOW_US, MakeLedger
+from overlay.domain.stage import Admitted, AlreadyStaged, EventKind, Gone, Reason, Staged, StagedFile
+from tests.ledgers import NOW_US, stage
 from tests.staged import DEMO, claim_for, staged_file, token, upload_of
 
 OTHER_STAGE = StageId("flag-day")
 WITHDRAWN = Ending(Reason.WITHDRAWN, NOW_US + 5, "bob")
 
 
-@pytest.fixture(params=LEDGERS)
-async def fresh(request: pytest.FixtureRequest) -> AsyncIterator[StageLedger]:
-    make: MakeLedger = request.param
-    async with make(request) as made:
-        yield made
-
-
-@pytest.fixture
-async def ledger(fresh: StageLedger) -> StageLedger:
-    await fresh.load((), ())
-    return fresh
-
-
-async def files(ledger: StageLedger, stage: StageId = MAIN) -> tuple[StagedFile, ...]:
-    (snapshot,) = await ledger.snapshot(DEMO, (stage,))
+async def files(ledger: StageLedger, within: StageId = MAIN) -> tuple[StagedFile, ...]:
+    (snapshot,) = await ledger.snapshot(DEMO, (within,))
     return snapshot.files
 
 
@@ -43,9 +30,11 @@ async def test_a_ledger_that_is_not_loaded_answers_nothing(fresh: StageLedger) -
         lambda: ledger.entry(DEMO, file.upload_id),
         ledger.index,
         lambda: ledger.names((MAIN,)),
-        ledger.staged_bytes,
+        ledger.totals,
+        lambda: ledger.bytes_staged_by("t1"),
+        lambda: ledger.spend("t1", per_minute=1),
         lambda: ledger.admit(claim_for(file)),
-        lambda: ledger.stage(file, replace=True),
+        lambda: ledger.stage(file, replace=True, epoch=""),
         lambda: ledger.forget(DEMO, [file.upload_id], WITHDRAWN),
         lambda: ledger.events(0),
         lambda: ledger.token("x"),
@@ -66,7 +55,7 @@ async def test_nothing_staged_is_the_empty_revision(ledger: StageLedger) -> None
 async def test_a_staged_file_is_shown_under_a_new_revision(ledger: StageLedger) -> None:
     """Revision, snapshot, entry, index, names and bytes agree."""
     file = staged_file()
-    await ledger.stage(file, replace=True)
+    await stage(ledger, file)
     (revision,) = await ledger.revisions(DEMO, (MAIN,))
     (snapshot,) = await ledger.snapshot(DEMO, (MAIN,))
     assert revision != NOTHING_STAGED
@@ -74,14 +63,14 @@ async def test_a_staged_file_is_shown_under_a_new_revision(ledger: StageLedger) 
     assert await ledger.entry(DEMO, file.upload_id) == file
     assert (await ledger.index()).files == (file,)
     assert (await ledger.names((MAIN,)))[1] == (DEMO,)
-    assert await ledger.staged_bytes() == file.size_bytes
+    assert (await ledger.totals()).size_bytes == file.size_bytes
 
 
 async def test_every_change_has_a_revision_of_its_own(ledger: StageLedger) -> None:
     """Also when the same state comes back: a cached page of an older state is never taken for this one."""
     seen = set()
     for number in range(1, 6):
-        await ledger.stage(staged_file(number), replace=True)
+        await stage(ledger, staged_file(number))
         seen.add((await ledger.revisions(DEMO, (MAIN,)))[0])
         await ledger.forget(DEMO, [upload_of(number)], WITHDRAWN)
         assert await ledger.revisions(DEMO, (MAIN,)) == (NOTHING_STAGED,)
@@ -90,10 +79,10 @@ async def test_every_change_has_a_revision_of_its_own(ledger: StageLedger) -> No
 
 async def test_stages_and_projects_do_not_touch(ledger: StageLedger) -> None:
     """A change in one leaves the revision of every other alone."""
-    await ledger.stage(staged_file(1), replace=True)
+    await stage(ledger, staged_file(1))
     before = await ledger.revisions(DEMO, (MAIN,))
-    await ledger.stage(staged_file(2, stage=OTHER_STAGE), replace=True)
-    await ledger.stage(staged_file(3, project="other", filename="other-1.0.tar.gz"), replace=True)
+    await stage(ledger, staged_file(2, stage=OTHER_STAGE))
+    await stage(ledger, staged_file(3, project="other", filename="other-1.0.tar.gz"))
     assert await ledger.revisions(DEMO, (MAIN,)) == before
     assert len(await files(ledger)) == len(await files(ledger, OTHER_STAGE)) == 1
     assert (await ledger.names((MAIN, OTHER_STAGE)))[1] == (DEMO, NormalizedName("other"))
@@ -103,18 +92,18 @@ async def test_files_of_a_snapshot_are_in_the_order_of_their_names(ledger: Stage
     """So that pages of the same files have the same bytes."""
     names = ["demo-2.0.tar.gz", "demo-1.0.tar.gz", "demo-1.5.tar.gz"]
     for number, name in enumerate(names, 1):
-        await ledger.stage(staged_file(number, filename=name), replace=True)
+        await stage(ledger, staged_file(number, filename=name))
     assert [file.filename for file in await files(ledger)] == sorted(names)
 
 
 async def test_staging_twice_is_staging_once(ledger: StageLedger) -> None:
     """Idempotent by upload id: a lost answer may be repeated."""
     file = staged_file()
-    await ledger.stage(file, replace=True)
+    await stage(ledger, file)
     before = await ledger.revisions(DEMO, (MAIN,))
-    assert (await ledger.stage(file, replace=True)).ended is None
+    assert (await stage(ledger, file)).ended is None
     assert await ledger.revisions(DEMO, (MAIN,)) == before
-    assert await ledger.staged_bytes() == file.size_bytes
+    assert (await ledger.totals()).size_bytes == file.size_bytes
 
 
 async def test_serials_increase_and_never_lie_below_the_clock(ledger: StageLedger) -> None:
@@ -140,28 +129,28 @@ async def test_admitting_changes_nothing_that_readers_see(ledger: StageLedger) -
 async def test_the_same_bytes_are_already_staged(ledger: StageLedger) -> None:
     """A repeat of an upload changes nothing, whatever its rights."""
     file = staged_file(1)
-    await ledger.stage(file, replace=True)
+    await stage(ledger, file)
     assert await ledger.admit(claim_for(staged_file(2), replace=False)) == AlreadyStaged(file)
 
 
 async def test_other_bytes_need_the_right_to_replace(ledger: StageLedger) -> None:
     """Refused at admit, and again at stage, where a racing upload may have come first; nothing changes."""
     file = staged_file(1)
-    await ledger.stage(file, replace=True)
+    await stage(ledger, file)
     other = staged_file(2, content="other")
     with pytest.raises(FileExists) as refused:
         await ledger.admit(claim_for(other, replace=False))
     assert refused.value.held_sha256 == file.sha256
     with pytest.raises(FileExists):
-        await ledger.stage(other, replace=False)
+        await stage(ledger, other, replace=False)
     assert await files(ledger) == (file,)
 
 
 async def test_replacing_ends_the_older_file(ledger: StageLedger) -> None:
     """The older one is returned for the history, and known as gone."""
     old, new = staged_file(1), staged_file(2, content="other")
-    await ledger.stage(old, replace=True)
-    ended = (await ledger.stage(new, replace=True)).ended
+    await stage(ledger, old)
+    ended = (await stage(ledger, new)).ended
     assert ended == Gone(old, Reason.REPLACED, new.staged_at_us, new.who)
     assert await files(ledger) == (new,)
     assert await ledger.entry(DEMO, old.upload_id) == ended
@@ -170,20 +159,35 @@ async def test_replacing_ends_the_older_file(ledger: StageLedger) -> None:
 async def test_the_greatest_serial_wins_whatever_the_order(ledger: StageLedger) -> None:
     """An upload that was overtaken ends at once; the winner stays and the revision with it."""
     winner, late = staged_file(1, serial=20), staged_file(2, serial=10, content="late")
-    await ledger.stage(winner, replace=True)
+    await stage(ledger, winner)
     before = await ledger.revisions(DEMO, (MAIN,))
-    ended = (await ledger.stage(late, replace=True)).ended
+    ended = (await stage(ledger, late)).ended
     assert ended is not None
     assert ended.file == late
     assert await files(ledger) == (winner,)
     assert await ledger.revisions(DEMO, (MAIN,)) == before
 
 
+@pytest.mark.parametrize("greater_first", [True, False])
+async def test_of_one_serial_the_greater_upload_id_wins_whatever_the_order(
+    ledger: StageLedger, *, greater_first: bool
+) -> None:
+    """Two lives of a ledger may give one serial twice; ids are compared as bytes, in every locale."""
+    greater = replace(staged_file(1, serial=10, content="x"), upload_id=UploadId("ab" + "0" * 30))
+    lesser = replace(staged_file(2, serial=10, content="y"), upload_id=UploadId("aa" + "f" * 30))
+    first, second = (greater, lesser) if greater_first else (lesser, greater)
+    await stage(ledger, first)
+    ended = (await stage(ledger, second)).ended
+    assert ended is not None
+    assert ended.file == lesser
+    assert await files(ledger) == (greater,)
+
+
 async def test_racing_uploads_of_the_same_bytes_keep_the_first(ledger: StageLedger) -> None:
     """The second ends; what readers see does not change."""
     first, second = staged_file(1), staged_file(2)
-    await ledger.stage(first, replace=False)
-    ended = (await ledger.stage(second, replace=False)).ended
+    await stage(ledger, first, replace=False)
+    ended = (await stage(ledger, second, replace=False)).ended
     assert ended is not None
     assert ended.file == second
     assert await files(ledger) == (first,)
@@ -192,17 +196,44 @@ async def test_racing_uploads_of_the_same_bytes_keep_the_first(ledger: StageLedg
 async def test_what_ended_is_never_staged_again(ledger: StageLedger) -> None:
     """A repeat of `stage` after a withdrawal does not bring the file back."""
     file = staged_file()
-    await ledger.stage(file, replace=True)
+    await stage(ledger, file)
     assert await ledger.forget(DEMO, [file.upload_id], WITHDRAWN) == (Gone(file, Reason.WITHDRAWN, NOW_US + 5, "bob"),)
-    await ledger.stage(file, replace=True)
+    await stage(ledger, file)
     assert await files(ledger) == ()
-    assert await ledger.staged_bytes() == 0
+    assert (await ledger.totals()).size_bytes == 0
+
+
+async def test_a_file_that_was_admitted_in_another_life_is_not_staged(ledger: StageLedger) -> None:
+    """It may have ended before the rebuild, which forgot that; nothing changed, also when other bytes hold the name."""
+    file, other = staged_file(1), staged_file(2, content="other")
+    admitted = await ledger.admit(claim_for(file))
+    assert isinstance(admitted, Admitted)
+    assert admitted.epoch == (await ledger.state()).epoch
+    for loaded in ((), (other,)):
+        await ledger.load(loaded, ())
+        for may_replace in (True, False):
+            with pytest.raises(LedgerRebuilt):
+                await ledger.stage(file, replace=may_replace, epoch=admitted.epoch)
+        assert await files(ledger) == loaded
+        assert (await ledger.events(0)).events == ()
+
+
+async def test_a_file_that_a_rebuild_found_is_known_to_whoever_stages_it(ledger: StageLedger) -> None:
+    """Its record was read: the upload that was about to stage it has what it wants; so has one that ended since."""
+    file = staged_file()
+    admitted = await ledger.admit(claim_for(file))
+    assert isinstance(admitted, Admitted)
+    await ledger.load((file,), ())
+    assert await ledger.stage(file, replace=True, epoch=admitted.epoch) == Staged(None)
+    (gone,) = await ledger.forget(DEMO, [file.upload_id], WITHDRAWN)
+    assert await ledger.stage(file, replace=True, epoch=admitted.epoch) == Staged(gone)
+    assert await files(ledger) == ()
 
 
 async def test_forgetting_passes_over_what_it_does_not_know(ledger: StageLedger) -> None:
     """Unknown ids, ids that ended, and ids of another project are no errors and end nothing."""
     file = staged_file()
-    await ledger.stage(file, replace=True)
+    await stage(ledger, file)
     assert await ledger.forget(NormalizedName("other"), [file.upload_id], WITHDRAWN) == ()
     assert await ledger.forget(DEMO, [upload_of(99)], WITHDRAWN) == ()
     assert await files(ledger) == (file,)
@@ -211,23 +242,23 @@ async def test_forgetting_passes_over_what_it_does_not_know(ledger: StageLedger)
 async def test_an_entry_is_found_under_its_own_project_only(ledger: StageLedger) -> None:
     """A URL with another project's name finds nothing."""
     file = staged_file()
-    await ledger.stage(file, replace=True)
+    await stage(ledger, file)
     assert await ledger.entry(NormalizedName("other"), file.upload_id) is None
 
 
 async def test_the_names_revision_changes_with_the_set_only(ledger: StageLedger) -> None:
     """A second file of a project leaves the project list as it is."""
-    await ledger.stage(staged_file(1), replace=True)
+    await stage(ledger, staged_file(1))
     one, _ = await ledger.names((MAIN,))
-    await ledger.stage(staged_file(2, filename="demo-1.0.tar.gz"), replace=True)
+    await stage(ledger, staged_file(2, filename="demo-1.0.tar.gz"))
     assert (await ledger.names((MAIN,)))[0] == one
-    await ledger.stage(staged_file(3, project="other", filename="other-1.0.tar.gz"), replace=True)
+    await stage(ledger, staged_file(3, project="other", filename="other-1.0.tar.gz"))
     assert (await ledger.names((MAIN,)))[0] != one
 
 
 async def test_loading_replaces_everything(ledger: StageLedger) -> None:
     """A rebuild is the whole truth; what only the index knew is gone."""
-    await ledger.stage(staged_file(1), replace=True)
+    await stage(ledger, staged_file(1))
     await ledger.put_token(token(label="old"))
     loaded = staged_file(2, filename="demo-2.0.tar.gz")
     await ledger.load((loaded,), (token(label="new"),))
@@ -237,7 +268,7 @@ async def test_loading_replaces_everything(ledger: StageLedger) -> None:
 
 async def test_a_load_may_be_large(ledger: StageLedger) -> None:
     """More files, projects and tokens than go out at once arrive whole; what was there before is gone."""
-    await ledger.stage(staged_file(1, filename="demo-9.tar.gz"), replace=True)
+    await stage(ledger, staged_file(1, filename="demo-9.tar.gz"))
     files = [
         staged_file(number, project=f"p{number % 7}", filename=f"p{number % 7}-{number}.tar.gz")
         for number in range(10, 1010)
@@ -246,7 +277,7 @@ async def test_a_load_may_be_large(ledger: StageLedger) -> None:
     await ledger.load(files, tokens)
     assert set((await ledger.index()).files) == set(files)
     assert len(await ledger.tokens()) == 450
-    assert await ledger.staged_bytes() == sum(file.size_bytes for file in files)
+    assert (await ledger.totals()).size_bytes == sum(file.size_bytes for file in files)
     (snapshot,) = await ledger.snapshot(NormalizedName("p3"), (MAIN,))
     assert list(snapshot.files) == sorted(
         (file for file in files if file.project == "p3"), key=lambda file: file.filename
@@ -302,7 +333,7 @@ async def test_a_reconcile_is_remembered(ledger: StageLedger) -> None:
 
 async def test_serials_lie_above_everything_staged(ledger: StageLedger) -> None:
     """Also above what a reconcile staged: a host whose clock runs ahead had given it."""
-    await ledger.stage(staged_file(1, serial=NOW_US * 2), replace=True)
+    await stage(ledger, staged_file(1, serial=NOW_US * 2))
     admitted = await ledger.admit(claim_for(staged_file(2, content="other")))
     assert isinstance(admitted, Admitted)
     assert admitted.serial > NOW_US * 2
@@ -310,18 +341,18 @@ async def test_serials_lie_above_everything_staged(ledger: StageLedger) -> None:
 
 async def test_a_repeated_replacement_answers_the_same(ledger: StageLedger) -> None:
     """The first answer may be lost, and the history of what was replaced is owed all the same."""
-    await ledger.stage(staged_file(1), replace=True)
+    await stage(ledger, staged_file(1))
     new = staged_file(2, content="other")
-    first = await ledger.stage(new, replace=True)
+    first = await stage(ledger, new)
     assert first.ended is not None
-    assert await ledger.stage(new, replace=True) == first
+    assert await stage(ledger, new) == first
     assert [event.number for event in (await ledger.events(0)).events] == [1, 2, 3]
 
 
 async def test_a_repeated_withdrawal_answers_the_same(ledger: StageLedger) -> None:
     """Whoever repeats the very same ending learns what ended; another one ends nothing."""
     file = staged_file()
-    await ledger.stage(file, replace=True)
+    await stage(ledger, file)
     first = await ledger.forget(DEMO, [file.upload_id], WITHDRAWN)
     assert await ledger.forget(DEMO, [file.upload_id], WITHDRAWN) == first
     assert await ledger.forget(DEMO, [file.upload_id], Ending(Reason.WITHDRAWN, NOW_US + 6, "bob")) == ()
@@ -332,24 +363,22 @@ async def test_a_repeated_withdrawal_answers_the_same(ledger: StageLedger) -> No
 async def test_forgetting_reaches_several_stages(ledger: StageLedger) -> None:
     """Uploads are named without their stages; each ends in its own."""
     one, two = staged_file(1), staged_file(2, stage=OTHER_STAGE)
-    await ledger.stage(one, replace=True)
-    await ledger.stage(two, replace=True)
+    await stage(ledger, one)
+    await stage(ledger, two)
     ended = await ledger.forget(DEMO, [two.upload_id, one.upload_id], WITHDRAWN)
     assert [gone.file for gone in ended] == [two, one]
     assert await ledger.revisions(DEMO, (MAIN, OTHER_STAGE)) == (NOTHING_STAGED, NOTHING_STAGED)
     assert (await ledger.names((MAIN, OTHER_STAGE)))[1] == ()
-    assert await ledger.staged_bytes() == 0
+    assert (await ledger.totals()).size_bytes == 0
 
 
 async def test_what_is_stored_comes_back_to_the_letter(ledger: StageLedger) -> None:
     """Names, labels and numbers of any kind pass through whatever the ledger is made of."""
     odd = 'li\ne "quoted" \\ %s \x00 ü 漢 {tag} \u2028'
     file = staged_file(1, filename=f"demo-{odd}.whl", who=odd, serial=2**53 - 2)
-    await ledger.stage(file, replace=True)
+    await stage(ledger, file)
     assert await files(ledger) == (file,)
-    ended = (
-        await ledger.stage(staged_file(2, filename=file.filename, content="x", serial=2**53 - 1), replace=True)
-    ).ended
+    ended = (await stage(ledger, staged_file(2, filename=file.filename, content="x", serial=2**53 - 1))).ended
     assert ended is not None
     assert ended.file == file
     ending = Ending(Reason.WITHDRAWN, NOW_US, odd)
@@ -361,8 +390,8 @@ async def test_what_is_stored_comes_back_to_the_letter(ledger: StageLedger) -> N
 
 async def test_events_tell_each_change_once(ledger: StageLedger) -> None:
     """In order, and from any number on."""
-    await ledger.stage(staged_file(1), replace=True)
-    await ledger.stage(staged_file(2, content="other"), replace=True)
+    await stage(ledger, staged_file(1))
+    await stage(ledger, staged_file(2, content="other"))
     await ledger.forget(DEMO, [upload_of(2)], WITHDRAWN)
     feed = await ledger.events(0)
     kinds = [event.kind for event in feed.events]
@@ -374,7 +403,7 @@ async def test_events_tell_each_change_once(ledger: StageLedger) -> None:
 async def test_the_feed_says_where_it_was_cut(ledger: StageLedger) -> None:
     """The feed is recent, not endless, and does not hide it."""
     for number in range(1, 1502):
-        await ledger.stage(staged_file(number, filename=f"demo-{number}.tar.gz"), replace=True)
+        await stage(ledger, staged_file(number, filename=f"demo-{number}.tar.gz"))
     feed = await ledger.events(0)
     assert feed.cut_before == feed.events[0].number > 1
     assert feed.events[-1].number == 1501
@@ -405,9 +434,9 @@ async def test_a_serial_is_a_whole_number(ledger: StageLedger) -> None:
 async def test_the_same_bytes_by_a_stronger_grant_replace(ledger: StageLedger) -> None:
     """What `*` staged hides beside foreign files upstream; brought again by right, it must be shown. No `replace`."""
     weak, strong = staged_file(1, grant="*"), staged_file(2, grant="demo")
-    await ledger.stage(weak, replace=True)
+    await stage(ledger, weak)
     assert isinstance(await ledger.admit(claim_for(strong, replace=False)), Admitted)
-    ended = (await ledger.stage(strong, replace=False)).ended
+    ended = (await stage(ledger, strong, replace=False)).ended
     assert ended is not None
     assert ended.file == weak
     assert await files(ledger) == (strong,)
@@ -419,17 +448,17 @@ async def test_the_same_bytes_by_a_grant_that_shows_no_more_change_nothing(
 ) -> None:
     """Only `*` is ever hidden, so only what `*` staged has something to gain."""
     first, second = staged_file(1, grant=held), staged_file(2, grant=sent)
-    await ledger.stage(first, replace=True)
+    await stage(ledger, first)
     assert await ledger.admit(claim_for(second)) == AlreadyStaged(first)
-    assert (await ledger.stage(second, replace=True)).ended is not None
+    assert (await stage(ledger, second)).ended is not None
     assert await files(ledger) == (first,)
 
 
 async def test_a_stronger_grant_with_a_smaller_serial_comes_too_late(ledger: StageLedger) -> None:
     """The greatest serial wins, as in a rebuild; its uploader may ask again."""
     weak, strong = staged_file(1, serial=20, grant="*"), staged_file(2, serial=10, grant="demo")
-    await ledger.stage(weak, replace=True)
-    ended = (await ledger.stage(strong, replace=True)).ended
+    await stage(ledger, weak)
+    ended = (await stage(ledger, strong)).ended
     assert ended is not None
     assert ended.file == strong
     assert await files(ledger) == (weak,)

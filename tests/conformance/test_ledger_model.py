@@ -20,16 +20,19 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from overlay.domain.errors import FileExists
+from overlay.domain.errors import FileExists, LedgerRebuilt
 from overlay.domain.names import MAIN, NOTHING_STAGED, NormalizedName, Revision, Serial, StageId, UploadId
 from overlay.domain.ports import Ending, StageLedger
+from overlay.domain.rates import MINUTE_US, share_us
 from overlay.domain.rights import Token
-from overlay.domain.stage import Admitted, AlreadyStaged, EventKind, Gone, Reason, StagedFile
-from tests.ledgers import LEDGERS, NOW_US, MakeLedger, in_process
+from overlay.domain.stage import Admitted, AlreadyStaged, EventKind, Gone, Reason, StagedFile, Totals
+from tests.ledgers import LEDGERS, NOW_US, LedgerClock, MakeLedger, in_process
 from tests.staged import claim_for, staged_file, token
 
 STAGES = (MAIN, StageId("flag-day"))
 PROJECTS = (NormalizedName("demo"), NormalizedName("other-demo"))
+PER_MINUTE = {"a": 1, "b": 3}
+REBUILT = "the ledger was rebuilt"
 Shelf = tuple[StageId, NormalizedName]
 Result = TypeVar("Result")
 
@@ -46,6 +49,7 @@ class Model:
         self.events: list[tuple[EventKind, str, str]] = []
         self.tokens: dict[str, Token] = {}
         self.changes: dict[Shelf, int] = {}
+        self.credit_us: dict[str, int] = {}
 
     def holder(self, file: StagedFile) -> StagedFile | None:
         """Return what holds the file's name."""
@@ -56,16 +60,18 @@ class Model:
         files = [file for file in self.staged.values() if (file.stage, file.project) == shelf]
         return sorted(files, key=lambda file: file.filename)
 
-    def stage(self, file: StagedFile, *, may_replace: bool) -> Gone | str | None:
-        """Return what ended, or the sha256 that refuses the file."""
+    def stage(self, file: StagedFile, *, may_replace: bool, admitted_now: bool) -> Gone | str | None:
+        """Return what ended, or the sha256 that refuses the file, or REBUILT."""
         if file.upload_id in self.staged:
             return self.ended.get(self.replaced.get(file.upload_id, UploadId("")))
         if file.upload_id in self.ended:
             return self.ended[file.upload_id]
+        if not admitted_now:
+            return REBUILT
         held = self.holder(file)
         if held is not None and held.sha256 != file.sha256 and not may_replace:
             return held.sha256
-        if held is not None and (held.sha256 == file.sha256 or held.serial > file.serial):
+        if held is not None and (held.sha256 == file.sha256 or _place(held) > _place(file)):
             return self._end(file, Ending(Reason.REPLACED, held.staged_at_us, held.who))
         ended = None
         if held is not None:
@@ -89,9 +95,30 @@ class Model:
                 ended.append(gone)
         return ended
 
+    def earn(self, elapsed_us: int) -> None:
+        """Give every token its share of the time; a minute's worth is the most that it can have."""
+        for token_id, per_minute in PER_MINUTE.items():
+            full_us = share_us(per_minute) * per_minute
+            self.credit_us[token_id] = min(self.credit_us.get(token_id, full_us) + elapsed_us, full_us)
+
+    def spend(self, token_id: str) -> int:
+        """Return the microseconds to wait."""
+        share = share_us(PER_MINUTE[token_id])
+        credit_us = self.credit_us.get(token_id, share * PER_MINUTE[token_id])
+        if credit_us >= share:
+            self.credit_us[token_id] = credit_us - share
+        return max(share - credit_us, 0)
+
+    def totals(self) -> Totals:
+        return Totals(
+            files=len(self.staged),
+            size_bytes=sum(file.size_bytes for file in self.staged.values()),
+            oldest_staged_at_us=min((file.staged_at_us for file in self.staged.values()), default=None),
+        )
+
     def load(self) -> None:
         """Forget what a rebuild does not restore."""
-        self.ended, self.replaced, self.events = {}, {}, []
+        self.ended, self.replaced, self.events, self.credit_us = {}, {}, [], {}
         for file in self.staged.values():
             self._changed(file)
 
@@ -113,10 +140,14 @@ def _gone(file: StagedFile, ending: Ending) -> Gone:
     return Gone(file, ending.reason, ending.at_us, ending.who)
 
 
+def _place(file: StagedFile) -> tuple[int, str]:
+    return file.serial, file.upload_id
+
+
 class LedgerMachine(RuleBasedStateMachine):
     """Does the same to a ledger and to the model, and looks at all that can be read after each step."""
 
-    make: ClassVar[Callable[[], AbstractAsyncContextManager[StageLedger]]]
+    make: ClassVar[Callable[[Callable[[], int]], AbstractAsyncContextManager[StageLedger]]]
     uploads = Bundle("uploads")
 
     def __init__(self) -> None:
@@ -127,9 +158,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.seen: dict[Shelf, tuple[int, Revision]] = {}
         self.revisions: set[Revision] = set()
         self.names: tuple[tuple[NormalizedName, ...], Revision] | None = None
+        self.clock = LedgerClock()
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
-        self.ledger = self.run(self.stack.enter_async_context(type(self).make()))
+        self.ledger = self.run(self.stack.enter_async_context(type(self).make(self.clock)))
 
     def run(self, work: Coroutine[object, object, Result]) -> Result:
         return self.runner.run(work)
@@ -159,20 +191,22 @@ class LedgerMachine(RuleBasedStateMachine):
         assert isinstance(answer, Admitted)
         assert held is None or (held.sha256 != file.sha256 and may_replace)
         assert answer.serial > self.serial
-        assert answer.serial >= NOW_US
+        assert answer.serial >= self.clock.now_us
+        assert answer.epoch == self.run(self.ledger.state()).epoch
         self.serial = answer.serial
         return replace(file, serial=answer.serial)
 
     @rule(target=uploads, place=PLACES, content=st.sampled_from("abc"), ahead=st.integers(-5, 5))
     def remember(self, place: tuple[StageId, NormalizedName, str], content: str, ahead: int) -> StagedFile:
-        """A reconcile comes with a record of another life; serials are unique."""
-        serial = (self.serial or NOW_US) + ahead * 1000 + self.made
+        """A reconcile comes with a record of another life, whose serial may have been given again in this one."""
+        serial = (self.serial or NOW_US) + ahead * 1000
         return replace(self._file(place, content), serial=Serial(serial))
 
-    @rule(file=uploads, may_replace=st.booleans())
-    def stage(self, file: StagedFile, may_replace: bool) -> None:  # noqa: FBT001
-        expected = self.model.stage(file, may_replace=may_replace)
-        answer = self.run(_or_held_sha256(self.ledger.stage(file, replace=may_replace)))
+    @rule(file=uploads, may_replace=st.booleans(), admitted_now=st.sampled_from([True, True, True, False]))
+    def stage(self, file: StagedFile, may_replace: bool, admitted_now: bool) -> None:  # noqa: FBT001
+        expected = self.model.stage(file, may_replace=may_replace, admitted_now=admitted_now)
+        epoch = self.run(self.ledger.state()).epoch if admitted_now else "another life"
+        answer = self.run(_or_held_sha256(self.ledger.stage(file, replace=may_replace, epoch=epoch)))
         assert (answer if isinstance(answer, str) else answer.ended) == expected
         self.serial = max(self.serial, file.serial)
 
@@ -185,6 +219,17 @@ class LedgerMachine(RuleBasedStateMachine):
         ending, chosen = Ending(Reason.WITHDRAWN, at_us, "bob"), [file.upload_id for file in files]
         expected = self.model.forget(project, chosen, ending)
         assert list(self.run(self.ledger.forget(project, chosen, ending))) == expected
+
+    @rule(token_id=st.sampled_from(sorted(PER_MINUTE)), times=st.integers(1, 4))
+    def spend(self, token_id: str, times: int) -> None:
+        for _ in range(times):
+            wait_s = self.run(self.ledger.spend(token_id, per_minute=PER_MINUTE[token_id]))
+            assert round(wait_s * 1_000_000) == self.model.spend(token_id)
+
+    @rule(elapsed_us=st.one_of(st.sampled_from([1, MINUTE_US // 3, MINUTE_US]), st.integers(1, MINUTE_US)))
+    def wait(self, elapsed_us: int) -> None:
+        self.clock.now_us += elapsed_us
+        self.model.earn(elapsed_us)
 
     @rule(label=st.sampled_from("xyz"), projects=st.sampled_from([("demo",), ("*",)]))
     def put_token(self, label: str, projects: tuple[str, ...]) -> None:
@@ -202,7 +247,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def rebuild(self, one: StagedFile) -> None:  # noqa: ARG002 - so that there is not always something to stage
         self.run(self.ledger.load(tuple(self.model.staged.values()), tuple(self.model.tokens.values())))
         self.model.load()
-        # Serials of a life before are not remembered; the clock stands still here.
+        # Serials of a life before are not remembered.
         self.serial = max((file.serial for file in self.model.staged.values()), default=0)
 
     @invariant()
@@ -222,7 +267,10 @@ class LedgerMachine(RuleBasedStateMachine):
         index = (await ledger.index()).files
         assert sorted(index, key=_all) == sorted(order, key=_all)
         assert [(file.project, file.filename) for file in index] == [(file.project, file.filename) for file in order]
-        assert await ledger.staged_bytes() == sum(file.size_bytes for file in model.staged.values())
+        assert await ledger.totals() == model.totals()
+        for token_id in PER_MINUTE:
+            own = [file.size_bytes for file in model.staged.values() if file.token_id == token_id]
+            assert await ledger.bytes_staged_by(token_id) == sum(own)
         revision, names = await ledger.names(STAGES)
         assert list(names) == sorted({file.project for file in model.staged.values()})
         assert self.names is None or names == self.names[0] or revision != self.names[1]
@@ -254,7 +302,16 @@ class LedgerMachine(RuleBasedStateMachine):
         stage, project, version = place
         self.made += 1
         filename = f"{project}-{version}.tar.gz"
-        return staged_file(self.made, project=project, version=version, filename=filename, content=content, stage=stage)
+        file = staged_file(
+            self.made,
+            project=project,
+            version=version,
+            filename=filename,
+            content=content,
+            stage=stage,
+            token_id=sorted(PER_MINUTE)[self.made % 2],
+        )
+        return replace(file, size_bytes=self.made)
 
 
 async def _or_held_sha256(work: Coroutine[object, object, Result]) -> Result | str:
@@ -262,6 +319,8 @@ async def _or_held_sha256(work: Coroutine[object, object, Result]) -> Result | s
         return await work
     except FileExists as refused:
         return refused.held_sha256
+    except LedgerRebuilt:
+        return REBUILT
 
 
 def _all(file: StagedFile) -> tuple[str, str]:
@@ -275,6 +334,6 @@ def test_the_ledger_does_what_the_model_does(make: MakeLedger, request: pytest.F
     class Machine(LedgerMachine):
         pass
 
-    Machine.make = staticmethod(lambda: make(request))
+    Machine.make = staticmethod(lambda now_us: make(request, now_us))
     examples = settings().max_examples if make is in_process else settings().max_examples // 2
     run_state_machine_as_test(Machine, settings=settings(max_examples=examples, stateful_step_count=20))

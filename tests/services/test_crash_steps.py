@@ -9,38 +9,23 @@ import asyncio
 import contextlib
 import hashlib
 import random
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 
 import pytest
 
-from overlay.domain.errors import FileExists, NotAuthenticated, Unavailable, UnknownRelease, UnknownToken
-from overlay.domain.layout import HISTORY, RECORDS, blob_key, sidecar_key, upload_of, upload_of_document
-from overlay.domain.names import ABSENT, MAIN, NormalizedName, UploadId
-from overlay.domain.page import UpstreamPage
-from overlay.domain.ports import BlobStore, Documents
-from overlay.domain.records import HistoryEntry, Record, decode, encode
-from overlay.domain.rights import Right, Token
-from overlay.domain.stage import Gone, Reason, StagedFile
-from overlay.services.access import Access, TokenRequest, local_operator
-from overlay.services.facts import facts_reader
-from overlay.services.intake import Field, FilePart
+from overlay.domain.errors import FileExists, NotAuthenticated, Unavailable, UnknownToken
+from overlay.domain.layout import blob_key, sidecar_key, upload_of
+from overlay.domain.ports import BlobStore
+from overlay.domain.records import Record, encode
+from overlay.domain.stage import Reason
+from overlay.services.access import Access, TokenRequest
 from overlay.services.rebuild import rebuild
-from overlay.services.releases import Releases
-from overlay.services.reports import Reports
 from overlay.services.sweep import sweep
-from overlay.services.uploads import Uploads, UploadSettings
-from overlay.storage.blobs_directory import DirectoryBlobs
-from overlay.storage.documents_directory import DirectoryDocuments
-from overlay.storage.files import empty_spool
 from overlay.storage.ledger_memory import MemoryLedger
-from tests.builders import Built, metadata, sdist, wheel
-from tests.fakes.blobs import MemoryBlobs
-from tests.fakes.documents import MemoryDocuments
 from tests.faults import (
     OWNER,
     Fault,
@@ -54,169 +39,28 @@ from tests.faults import (
     killed,
     silent,
 )
-from tests.staged import token
+from tests.lives import (
+    ADDER,
+    ADMIN,
+    DEMO,
+    ONE,
+    SOURCE,
+    START_US,
+    TWO,
+    InlineExecutor,
+    Life,
+    Operation,
+    Put,
+    Withdraw,
+    World,
+)
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
-
-DEMO: Final = NormalizedName("demo")
-VERSION: Final = "1.0"
-# Plain text: rendering reStructuredText would take most of the time of these runs.
-_METADATA: Final = metadata("demo", VERSION, extra_lines=("Description-Content-Type: text/plain",))
-ONE: Final = wheel("demo", VERSION, payload=b"one", metadata_body=_METADATA)
-TWO: Final = wheel("demo", VERSION, payload=b"two", metadata_body=_METADATA)
-SOURCE: Final = sdist("demo", VERSION, files={"PKG-INFO": _METADATA})
-ADMIN: Final = local_operator()
-ADDER: Final = token(Right.ADD, label="adder")
-START_US: Final = 1_700_000_000_000_000
 LATER_S: Final = 4e9  # later than any clock here: that of the world, and that of the disk
-
-
-class InlineExecutor(ThreadPoolExecutor):
-    """Runs at once what is submitted: no thread decides the order of steps, so a number names the same one again."""
-
-    def submit(
-        self, fn: Callable[Parameters, Result], /, *args: Parameters.args, **kwargs: Parameters.kwargs
-    ) -> Future[Result]:
-        future: Future[Result] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as err:  # noqa: BLE001 - the caller gets it, as from a thread
-            future.set_exception(err)
-        return future
 
 
 @pytest.fixture(autouse=True)
 async def without_threads() -> None:
     asyncio.get_running_loop().set_default_executor(InlineExecutor(1))
-
-
-class NothingUpstream:
-    """An upstream that answers, and has nothing."""
-
-    trouble = ""
-
-    async def page(self, project: NormalizedName, *, no_older_than_s: float | None = None) -> UpstreamPage:  # noqa: ARG002
-        return UpstreamPage(project=project, body=None, validator=ABSENT, fetched_at_s=0)
-
-    async def known(self, project: NormalizedName) -> UpstreamPage | None:
-        return await self.page(project)
-
-
-class World:
-    """What outlives a process: the bytes, the documents, the clock."""
-
-    def __init__(self, folder: Path, *, on_disk: bool = False) -> None:
-        self.spool = empty_spool(folder)
-        self.blobs: BlobStore = DirectoryBlobs(folder, self.spool) if on_disk else MemoryBlobs()
-        self.documents: Documents = DirectoryDocuments(folder, self.spool) if on_disk else MemoryDocuments()
-        self._us = START_US
-        self._ids = 0
-
-    def now_us(self) -> int:
-        self._us += 1000
-        return self._us
-
-    def new_upload_id(self) -> UploadId:
-        self._ids += 1
-        return UploadId(f"{self._ids:032x}")
-
-    async def start(self, fault: Fault | None = None, turns: Turns | None = None) -> "Life":
-        """Start a process: a new ledger, rebuilt from the documents."""
-        steps = Steps(fault, turns)
-        ledger = MemoryLedger(self.now_us)
-        await rebuild(self.documents, ledger)
-        blobs, documents = FaultyBlobs(self.blobs, steps), FaultyDocuments(self.documents, steps)
-        faulty, upstream, facts_of = FaultyLedger(ledger, steps), NothingUpstream(), facts_reader()
-        reports = Reports(blobs)
-        settings = UploadSettings(
-            limit_bytes=1 << 20,
-            quota_bytes=0,
-            replace=True,
-            strict=False,
-            fresh_s=60,
-            spool=self.spool,
-            inspections=1,
-        )
-        uploads = Uploads(
-            blobs=blobs,
-            documents=documents,
-            ledger=faulty,
-            upstream=upstream,
-            facts_of=facts_of,
-            reports=reports,
-            settings=settings,
-            now_us=self.now_us,
-            new_upload_id=self.new_upload_id,
-        )
-        releases = Releases(
-            documents=documents,
-            ledger=faulty,
-            upstream=upstream,
-            facts_of=facts_of,
-            reports=reports,
-            now_us=self.now_us,
-            fresh_s=60,
-        )
-        return Life(self, steps, faulty, documents, uploads, releases)
-
-    async def records(self) -> dict[UploadId, Record]:
-        return {upload_of_document(key): decode(key, body, Record) async for key, body in self.documents.scan(RECORDS)}
-
-    async def history(self) -> dict[UploadId, Gone]:
-        return {
-            upload_of_document(key): decode(key, body, HistoryEntry).gone
-            async for key, body in self.documents.scan(HISTORY)
-        }
-
-
-@dataclass
-class Life:
-    """One process, from its start to its end."""
-
-    world: World
-    steps: Steps
-    ledger: FaultyLedger
-    documents: FaultyDocuments
-    uploads: Uploads
-    releases: Releases
-
-    async def staged(self) -> dict[str, StagedFile]:
-        return {file.filename: file for file in (await self.ledger.index()).files}
-
-
-@dataclass(frozen=True)
-class Put:
-    """Upload a file."""
-
-    built: Built
-    caller: Token = ADMIN
-
-    async def run(self, life: Life) -> None:
-        await life.uploads.receive(self.caller, MAIN, _parts(self.built))
-
-
-@dataclass(frozen=True)
-class Withdraw:
-    """Withdraw the release."""
-
-    async def run(self, life: Life) -> None:
-        with contextlib.suppress(UnknownRelease):  # it happened before
-            await life.releases.withdraw(ADMIN, DEMO, VERSION)
-
-
-Operation = Put | Withdraw
-
-
-async def _parts(built: Built) -> AsyncIterator[Field | FilePart]:
-    yield Field("name", "demo")
-    yield Field("version", VERSION)
-    yield Field("sha256_digest", built.sha256)
-    yield FilePart(built.filename, _once(built.body))
-
-
-async def _once(body: bytes) -> AsyncIterator[bytes]:
-    yield body
 
 
 @dataclass

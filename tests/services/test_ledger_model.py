@@ -1,7 +1,8 @@
 """The ledger against a dict: whatever happens in whatever order, it shows what the dict shows.
 
-Uploads are admitted and staged in separate rules, so serials arrive out of order and twice; the documents are written
-as `Uploads` and `Releases` write them, and a rebuild from them at any time changes nothing that was settled.
+Uploads are admitted and staged in separate rules, so serials arrive out of order and, over several lives of the ledger,
+twice; the documents are written as `Uploads` and `Releases` write them, and a rebuild from them at any time changes
+nothing that was settled.
 """
 
 import asyncio
@@ -9,15 +10,16 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from overlay.domain.errors import FileExists
+from overlay.domain.errors import FileExists, LedgerRebuilt
 from overlay.domain.layout import history_key, record_key
 from overlay.domain.names import MAIN, NOTHING_STAGED, NormalizedName, Revision, StageId, UploadId
 from overlay.domain.ports import Ending, StageLedger
 from overlay.domain.records import HistoryEntry, Record, encode
-from overlay.domain.stage import Admitted, AlreadyStaged, Gone, Reason, StagedFile
+from overlay.domain.stage import Admitted, AlreadyStaged, Gone, Reason, StagedFile, Totals
 from overlay.services.rebuild import rebuild
 from overlay.services.reconcile import reconcile_project, settle
 from overlay.storage.ledger_memory import MemoryLedger
@@ -42,11 +44,11 @@ Shelf = tuple[NormalizedName, StageId]
 
 @dataclass(frozen=True)
 class Admission:
-    """An upload between `admit` and its record, in one life of the process."""
+    """An upload between `admit` and its record; `epoch` is the ledger's life that admitted it."""
 
     file: StagedFile
     may_replace: bool
-    life: int
+    epoch: str
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -63,10 +65,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger: StageLedger = MemoryLedger(lambda: self.clock_us)
         self.run(rebuild(self.documents, self.ledger))
         self.uploads = 0
-        self.life = 0
         self.last_serial = 0
         self.held: dict[Name, StagedFile] = {}
         self.ended: dict[UploadId, Reason] = {}
+        self.epochs: dict[UploadId, str] = {}
         self.tokens: set[str] = set()
         self.revisions: dict[Shelf, tuple[Revision, frozenset[UploadId]]] = {}
         self.seen: set[Revision] = set()
@@ -103,19 +105,23 @@ class LedgerMachine(RuleBasedStateMachine):
         assert answer.serial > self.last_serial, "a serial came twice, or a smaller one after a greater"
         assert answer.serial >= self.clock_us
         self.last_serial = answer.serial
-        return Admission(replace(file, serial=answer.serial), may_replace, self.life)
+        self.epochs[file.upload_id] = answer.epoch
+        return Admission(replace(file, serial=answer.serial), may_replace, answer.epoch)
 
     @rule(target=staged, claim=consumes(admitted))
     def stage(self, claim: Admission) -> object:
-        if claim.life != self.life:
-            return multiple()  # its process ended before it wrote its record
         file, may_replace = claim.file, claim.may_replace
+        if claim.epoch != self.run(self.ledger.state()).epoch:
+            with pytest.raises(LedgerRebuilt):
+                self.run(self.ledger.stage(file, replace=may_replace, epoch=claim.epoch))
+            self._lose_the_outcome(file)
+            return file
         record = Record(file=file, form=(), attestations=None, replace=may_replace)
         self.run(self.documents.put(record_key(file.project, file.upload_id), encode(record)))
         name = file.stage, file.filename
         held = self.held.get(name)
         try:
-            answer = self.run(self.ledger.stage(file, replace=may_replace))
+            answer = self.run(self.ledger.stage(file, replace=may_replace, epoch=claim.epoch))
         except FileExists:
             assert held is not None
             assert held.sha256 != file.sha256
@@ -124,7 +130,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.run(settle(self.documents, Gone(file, Reason.REFUSED, self.clock_us, "ada")))
             return multiple()
         expected = None if held is None else held
-        if held is not None and (held.serial > file.serial or held.sha256 == file.sha256):
+        if held is not None and (_place(held) > _place(file) or held.sha256 == file.sha256):
             expected = file
         assert (answer.ended.file if answer.ended is not None else None) == expected
         if expected is not file:
@@ -149,10 +155,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(file=staged, may_replace=st.booleans())
     def stage_again(self, file: StagedFile, may_replace: bool) -> None:  # noqa: FBT001
-        """Idempotent by upload id: nothing changes, and who ended stays ended."""
-        if file.upload_id in self.ended and self.run(self.ledger.entry(file.project, file.upload_id)) is None:
-            return  # rebuilt since: the history says it, and `reconcile_project` asks there first
-        answer = self.run(self.ledger.stage(file, replace=may_replace))
+        """Idempotent by upload id: nothing changes, and who ended stays ended, also where only the history knows."""
+        epoch = self.epochs[file.upload_id]
+        if self.run(self.ledger.entry(file.project, file.upload_id)) is None:
+            assert file.upload_id in self.ended
+            with pytest.raises(LedgerRebuilt):
+                self.run(self.ledger.stage(file, replace=may_replace, epoch=epoch))
+            return
+        answer = self.run(self.ledger.stage(file, replace=may_replace, epoch=epoch))
         if answer.ended is None:
             assert file.upload_id not in self.ended
         elif answer.ended.file != file:  # as the first call answered: what it replaced then
@@ -192,7 +202,6 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule()
     def rebuild(self) -> None:
         """A new ledger over the same documents shows the same, under new revisions."""
-        self.life += 1
         self.ledger = MemoryLedger(lambda: self.clock_us)
         rebuilt = self.run(rebuild(self.documents, self.ledger))
         assert (rebuilt.files, rebuilt.settled) == (len(self.held), 0)
@@ -210,14 +219,14 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(claim=consumes(admitted))
     def lose_the_outcome_then_reconcile(self, claim: Admission) -> None:
         """A record that the ledger never heard of is settled as if it had been staged a moment ago."""
-        if claim.life != self.life:
-            return
-        file = claim.file
+        self._lose_the_outcome(claim.file)
+
+    def _lose_the_outcome(self, file: StagedFile) -> None:
         record = Record(file=file, form=(), attestations=None)
         self.run(self.documents.put(record_key(file.project, file.upload_id), encode(record)))
         self.run(reconcile_project(self.documents, self.ledger, file.project))
         held = self.held.get((file.stage, file.filename))
-        wins = held is None or (held.serial < file.serial and held.sha256 != file.sha256)
+        wins = held is None or (_place(held) < _place(file) and held.sha256 != file.sha256)
         loser = held if wins else file
         if wins:
             self.held[file.stage, file.filename] = file
@@ -231,7 +240,11 @@ class LedgerMachine(RuleBasedStateMachine):
         assert sorted(index, key=lambda file: (file.project, file.version, file.filename, file.stage)) == sorted(
             everything, key=lambda file: (file.project, file.version, file.filename, file.stage)
         )
-        assert self.run(self.ledger.staged_bytes()) == sum(file.size_bytes for file in everything)
+        assert self.run(self.ledger.totals()) == Totals(
+            files=len(everything),
+            size_bytes=sum(file.size_bytes for file in everything),
+            oldest_staged_at_us=min((file.staged_at_us for file in everything), default=None),
+        )
         for stage in STAGES:
             _, names = self.run(self.ledger.names((stage,)))
             assert names == tuple(sorted({file.project for file in everything if file.stage == stage}))
@@ -271,6 +284,10 @@ class LedgerMachine(RuleBasedStateMachine):
             for project in map(NormalizedName, PROJECTS):
                 assert not isinstance(self.run(self.ledger.entry(project, upload)), StagedFile)
         assert {one.label for one in self.run(self.ledger.tokens())} == self.tokens
+
+
+def _place(file: StagedFile) -> tuple[int, str]:
+    return file.serial, file.upload_id
 
 
 TestLedger = LedgerMachine.TestCase

@@ -5,15 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from overlay.domain.errors import UnknownProject
+from overlay.domain.errors import LedgerUnavailable, UnknownProject
 from overlay.domain.names import ABSENT, NormalizedName, Validator, project_name
 from overlay.domain.page import MAIN_VIEW, STAGED_VIEW, Format, UpstreamPage, View
-from overlay.domain.ports import Ending, PreparedList
+from overlay.domain.ports import Ending
+from overlay.domain.prepared_list import PreparedList
 from overlay.domain.stage import Reason
 from overlay.services.facts import facts_reader
 from overlay.services.pages import Pages
 from overlay.services.projects import Projects
 from overlay.storage.ledger_memory import MemoryLedger
+from tests.ledgers import stage
 from tests.staged import staged_file
 
 QUIET, GOOD = project_name("quiet"), project_name("good")
@@ -118,10 +120,24 @@ async def test_an_upload_shows_at_once_in_a_project_that_was_hidden(lists: Lists
     hidden = await lists.listed()
     assert hidden[0] == ["good"]
     own = staged_file(3, project=QUIET, filename="quiet-2.0-py3-none-any.whl", grant="quiet")
-    await lists.ledger.stage(own, replace=True)
+    await stage(lists.ledger, own)
     assert (await lists.listed())[0] == ["good", "quiet"]
     await lists.ledger.forget(QUIET, [own.upload_id], Ending(Reason.WITHDRAWN, 1, "ada"))
     assert await lists.listed() == hidden
+
+
+async def test_a_live_list_goes_on_while_the_ledger_is_silent(lists: Lists, tmp_path: Path) -> None:
+    """With the names and ETag of before; a worker that knows none lists upstream's; staged names alone are an error."""
+    lists.upstream.knows(QUIET, "quarantined")
+    before = await lists.listed(MAIN_VIEW)
+    assert before[0] == ["good"]
+    await lists.listed(STAGED_VIEW)
+    lists.projects._ledger = MemoryLedger(lambda: 1)  # one that was never loaded
+    assert await lists.listed(MAIN_VIEW) == before
+    with pytest.raises(LedgerUnavailable):
+        await lists.listed(STAGED_VIEW)
+    lists.projects = Projects(Listed(tmp_path), lists.projects._ledger, lists.upstream, facts_reader())
+    assert (await lists.listed(MAIN_VIEW))[0] == []
 
 
 async def test_a_project_known_to_be_absent_is_listed(lists: Lists) -> None:

@@ -2,23 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay.domain.errors import LedgerUnavailable
-from overlay.domain.layout import history_key, record_key, token_key
-from overlay.domain.names import NormalizedName, UploadId
+from overlay.domain.errors import LedgerRebuilt, LedgerUnavailable
+from overlay.domain.layout import RECORDS, history_key, record_key, token_key
+from overlay.domain.names import NormalizedName, StageId, UploadId
 from overlay.domain.ports import Lead, LedgerState
 from overlay.domain.records import HistoryEntry, Record, TokenDocument, encode
 from overlay.domain.rights import Token
-from overlay.domain.stage import Gone, Reason, StagedFile
+from overlay.domain.stage import Gone, Reason, StagedFile, StageSnapshot
 from overlay.services.upkeep import Duty, Reconciled, Upkeep, disagreeing, duty, reconcile
 from overlay.storage.ledger_memory import MemoryLedger
 from tests.fakes.documents import MemoryDocuments
+from tests.ledgers import stage
 from tests.staged import DEMO, staged_file, token, upload_of
 
 NOW_US = 1_700_000_000_000_000
@@ -119,11 +120,22 @@ async def test_an_ending_that_the_ledger_lost_is_repeated(world: World) -> None:
     """A withdrawn file does not stay on the page; its reason and who ended it are those of the history."""
     file = staged_file()
     world.record(file)
-    await world.ledger.stage(file, replace=True)
+    await stage(world.ledger, file)
     world.end(file)
     await reconcile(world.documents, world.ledger)
     assert (await world.ledger.index()).files == ()
     assert await world.ledger.entry(DEMO, file.upload_id) == Gone(file, Reason.WITHDRAWN, NOW_US, "bob")
+
+
+async def test_an_ending_holds_although_its_record_is_gone(world: World) -> None:
+    """A rebuild may read a record that is deleted before the ledger is ready: the history is what counts."""
+    file, kept = staged_file(1), staged_file(2, filename="demo-2.0.tar.gz")
+    world.record(kept)
+    await stage(world.ledger, file)
+    await stage(world.ledger, kept)
+    world.end(file)
+    await reconcile(world.documents, world.ledger)
+    assert (await world.ledger.index()).files == (kept,)
 
 
 async def test_projects_that_agree_are_not_touched(world: World) -> None:
@@ -131,9 +143,35 @@ async def test_projects_that_agree_are_not_touched(world: World) -> None:
     one, other = staged_file(1), staged_file(2, project="other", filename="other-1.0.tar.gz")
     for file in (one, other):
         world.record(file)
-    await world.ledger.stage(one, replace=True)
+    await stage(world.ledger, one)
     assert (await reconcile(world.documents, world.ledger)).projects == 1
     assert {file.project for file in (await world.ledger.index()).files} == {DEMO, OTHER}
+
+
+class RebuiltMeanwhile(MemoryLedger):
+    """A ledger that is lost and rebuilt while a record is about to be staged; the rebuild found that it had ended."""
+
+    def __init__(self, world: World, file: StagedFile) -> None:
+        super().__init__(lambda: NOW_US)
+        self._world = world
+        self._file = file
+
+    async def snapshot(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[StageSnapshot, ...]:
+        self._world.end(self._file)
+        await self.load((), ())
+        return await super().snapshot(project, stages)
+
+
+async def test_a_reconcile_stages_nothing_into_a_ledger_rebuilt_since(world: World) -> None:
+    """The history that it read is older than what the rebuild did; the next reconcile reads it again."""
+    file = staged_file()
+    world.record(file)
+    ledger = RebuiltMeanwhile(world, file)
+    await ledger.load((), ())
+    with pytest.raises(LedgerRebuilt):
+        await reconcile(world.documents, ledger)
+    await reconcile(world.documents, ledger)
+    assert (await ledger.index()).files == ()
 
 
 async def test_tokens_follow_their_documents(world: World) -> None:
@@ -176,6 +214,33 @@ async def test_workers_share_one_rebuild() -> None:
     done = await asyncio.gather(*(world.worker().look() for _ in range(5)))
     assert sorted(one.name for one in done) == ["NOTHING"] * 4 + ["REBUILD"]
     assert (await world.ledger.index()).files == (staged_file(),)
+
+
+class WrittenMeanwhile(MemoryDocuments):
+    """Documents in which one upload ends, and another is recorded, right after a rebuild read the records."""
+
+    def __init__(self, world: World, ended: StagedFile, recorded: StagedFile) -> None:
+        super().__init__()
+        self._world = world
+        self._ended = ended
+        self._recorded = recorded
+
+    async def scan(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
+        async for found in super().scan(prefix):
+            yield found
+        if prefix == RECORDS:
+            self._world.end(self._ended)
+            self._world.record(self._recorded)
+
+
+async def test_what_went_on_during_a_rebuild_is_settled_at_once() -> None:
+    """Neither could tell the ledger: it was not ready. Nobody waits for the next reconcile."""
+    world = World()
+    ended, recorded = staged_file(1), staged_file(2, filename="demo-2.0.tar.gz")
+    world.documents = WrittenMeanwhile(world, ended, recorded)
+    world.record(ended)
+    assert await world.worker().look() is Duty.REBUILD
+    assert (await world.ledger.index()).files == (recorded,)
 
 
 async def test_workers_share_one_reconcile(world: World) -> None:

@@ -12,11 +12,12 @@ from typing import ParamSpec, TypeVar
 import pytest
 
 from overlay.domain import archive
-from overlay.domain.errors import StoreUnavailable
+from overlay.domain.errors import NotGranted, RateExceeded, StoreUnavailable, TooLarge
 from overlay.domain.names import ABSENT, MAIN, NormalizedName, Serial, UploadId
 from overlay.domain.page import UpstreamPage
-from overlay.domain.ports import BlobKey
-from overlay.domain.stage import Staged, StagedFile
+from overlay.domain.ports import BlobKey, Ending
+from overlay.domain.rights import Right, Token
+from overlay.domain.stage import Reason, Staged, StagedFile
 from overlay.services.access import local_operator
 from overlay.services.facts import facts_reader
 from overlay.services.intake import Field, FilePart
@@ -26,7 +27,7 @@ from overlay.storage.ledger_memory import MemoryLedger
 from tests.builders import Built, metadata, wheel
 from tests.fakes.blobs import MemoryBlobs
 from tests.fakes.documents import MemoryDocuments
-from tests.staged import digest
+from tests.staged import digest, token
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -62,12 +63,12 @@ class OvertakenLedger(MemoryLedger):
         self.rival_sha256 = rival_sha256
         self.withdrawn = withdrawn
 
-    async def stage(self, file: StagedFile, *, replace: bool) -> Staged:
+    async def stage(self, file: StagedFile, *, replace: bool, epoch: str) -> Staged:
         rival = rival_of(file, self.rival_sha256)
-        await super().stage(rival, replace=True)
-        staged = await super().stage(file, replace=replace)
+        await super().stage(rival, replace=True, epoch=epoch)
+        staged = await super().stage(file, replace=replace, epoch=epoch)
         if self.withdrawn:
-            self._drop(rival)
+            await self.forget(rival.project, [rival.upload_id], Ending(Reason.WITHDRAWN, 1, "ada"))
         return staged
 
 
@@ -76,7 +77,14 @@ def rival_of(file: StagedFile, sha256: str) -> StagedFile:
 
 
 async def uploads_over(
-    folder: Path, *, blobs: MemoryBlobs | None = None, ledger: MemoryLedger | None = None, inspections: int = 2
+    folder: Path,
+    *,
+    blobs: MemoryBlobs | None = None,
+    ledger: MemoryLedger | None = None,
+    inspections: int = 2,
+    quota_bytes: int = 0,
+    token_quota_bytes: int = 0,
+    token_uploads_per_minute: int = 0,
 ) -> Uploads:
     blobs = MemoryBlobs() if blobs is None else blobs
     ledger = MemoryLedger(lambda: 1) if ledger is None else ledger
@@ -91,7 +99,9 @@ async def uploads_over(
         reports=Reports(blobs),
         settings=UploadSettings(
             limit_bytes=1 << 20,
-            quota_bytes=0,
+            quota_bytes=quota_bytes,
+            token_quota_bytes=token_quota_bytes,
+            token_uploads_per_minute=token_uploads_per_minute,
             replace=True,
             strict=False,
             fresh_s=60,
@@ -113,8 +123,8 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
     yield body
 
 
-async def upload(uploads: Uploads, built: Built = NEW) -> Receipt:
-    return await uploads.receive(local_operator(), MAIN, parts(built))
+async def upload(uploads: Uploads, built: Built = NEW, caller: Token | None = None) -> Receipt:
+    return await uploads.receive(caller or local_operator(), MAIN, parts(built))
 
 
 async def test_a_report_that_fails_does_not_turn_a_staged_upload_into_an_error(tmp_path: Path) -> None:
@@ -185,3 +195,74 @@ async def test_archives_are_read_few_at_a_time(tmp_path: Path, inspections: int)
     await asyncio.gather(*(upload(uploads, one) for one in many))
     assert executor.total == 20
     assert executor.most <= inspections
+
+
+# Limits
+
+ADA, BOB = token(label="ada"), token(label="bob")
+OTHER = wheel("demo", "1.0", payload=b"other", metadata_body=_METADATA)
+THIRD = wheel("demo", "1.0", payload=b"third", metadata_body=_METADATA)
+SECOND = wheel("demo", "1.0", tag="py2-none-any", metadata_body=_METADATA)
+
+
+async def unread() -> AsyncIterator[Field | FilePart]:
+    raise AssertionError("the body was read")
+    yield Field("name", "demo")
+
+
+async def test_a_token_that_sends_too_many_is_told_when_to_come_back(tmp_path: Path) -> None:
+    """Before its body is read. Others, and the operator, go on."""
+    uploads = await uploads_over(tmp_path, token_uploads_per_minute=2)
+    for built in (NEW, SECOND):
+        await upload(uploads, built, ADA)
+    with pytest.raises(RateExceeded, match=r"'ada' may send 2 uploads a minute\. .* again in 30 seconds") as refused:
+        await uploads.receive(ADA, MAIN, unread())
+    assert refused.value.wait_s == 30
+    await upload(uploads, OTHER, BOB)
+    for _ in range(5):
+        await upload(uploads, OTHER)
+
+
+async def test_every_upload_counts_whatever_becomes_of_it(tmp_path: Path) -> None:
+    """Also one that is broken; but not one of a token that may not stage at all."""
+    uploads = await uploads_over(tmp_path, token_uploads_per_minute=1)
+    reader = token(Right.READ, label="ada")
+    with pytest.raises(NotGranted):
+        await uploads.receive(reader, MAIN, unread())
+    with pytest.raises(AssertionError, match="the body was read"):
+        await uploads.receive(ADA, MAIN, unread())
+    with pytest.raises(RateExceeded):
+        await uploads.receive(ADA, MAIN, unread())
+
+
+async def test_a_token_stages_no_more_than_its_quota(tmp_path: Path) -> None:
+    """What it has staged already and this file; refused, nothing of it is left. Others have a quota of their own."""
+    blobs = MemoryBlobs()
+    uploads = await uploads_over(tmp_path, blobs=blobs, token_quota_bytes=len(NEW.body) + len(SECOND.body) - 1)
+    await upload(uploads, NEW, ADA)
+    held = dict(blobs.held)
+    with pytest.raises(TooLarge, match=r"the token 'ada' has staged, .* Withdraw some of it.* token_quota_bytes"):
+        await upload(uploads, SECOND, ADA)
+    assert blobs.held == held
+    await upload(uploads, SECOND, BOB)
+
+
+async def test_replacing_ones_own_file_frees_its_bytes(tmp_path: Path) -> None:
+    """Another's file that is replaced was never of one's quota, so it frees nothing of it."""
+    one_file_bytes = max(len(built.body) for built in (NEW, SECOND, OTHER, THIRD))
+    uploads = await uploads_over(tmp_path, token_quota_bytes=one_file_bytes)
+    await upload(uploads, NEW, ADA)
+    assert (await upload(uploads, OTHER, ADA)).status is UploadStatus.REPLACED
+    await upload(uploads, SECOND, BOB)
+    with pytest.raises(TooLarge):
+        await upload(uploads, THIRD, BOB)
+    assert (await upload(uploads, THIRD, ADA)).status is UploadStatus.REPLACED
+
+
+async def test_the_operator_has_no_quota_but_that_of_everything(tmp_path: Path) -> None:
+    """OVERLAY_ADMIN_TOKEN, and the files that a server is started with."""
+    uploads = await uploads_over(tmp_path, quota_bytes=len(NEW.body) + len(SECOND.body) - 1, token_quota_bytes=1)
+    await upload(uploads, NEW)
+    with pytest.raises(TooLarge, match=r"^What is staged, .* Withdraw releases.* \[uploads\] quota_bytes"):
+        await upload(uploads, SECOND)
+    assert (await upload(uploads, OTHER)).status is UploadStatus.REPLACED

@@ -20,7 +20,7 @@ from overlay.storage.ledger_redis import RedisLedger
 from overlay.storage.redis_layout import Keys
 from overlay.storage.redis_link import server_problems
 from tests.fakes.documents import MemoryDocuments
-from tests.ledgers import NOW_US, open_ledger
+from tests.ledgers import NOW_US, open_ledger, stage
 from tests.redis_proxy import Proxy, proxied
 from tests.redis_servers import HOST, RedisServer, cluster_url, free_port, replicated, running, valkey_binary
 from tests.staged import DEMO, claim_for, staged_file, token, upload_of
@@ -72,9 +72,9 @@ def recorded(*files: StagedFile) -> MemoryDocuments:
 async def test_a_lost_answer_to_stage_is_asked_for_again(ledger: RedisLedger, proxy: Proxy) -> None:
     """The caller gets the answer of the first time, and the change happened once."""
     old, new = staged_file(1), staged_file(2, content="other")
-    await ledger.stage(old, replace=True)
+    await stage(ledger, old)
     proxy.lose = new.upload_id.encode()
-    staged = await ledger.stage(new, replace=True)
+    staged = await stage(ledger, new)
     assert staged.ended is not None
     assert staged.ended.file == old
     assert proxy.lose == b""
@@ -84,7 +84,7 @@ async def test_a_lost_answer_to_stage_is_asked_for_again(ledger: RedisLedger, pr
 async def test_a_lost_answer_to_forget_is_asked_for_again(ledger: RedisLedger, proxy: Proxy) -> None:
     """Whoever withdrew learns what ended."""
     file = staged_file()
-    await ledger.stage(file, replace=True)
+    await stage(ledger, file)
     proxy.lose = b"withdrawn"
     assert [gone.file for gone in await ledger.forget(DEMO, [file.upload_id], WITHDRAWN)] == [file]
     assert proxy.lose == b""
@@ -95,12 +95,13 @@ async def test_a_lost_answer_on_a_new_connection_is_unknown(valkey_server: Redis
     """It may have happened: the caller is told that it is unknown, and may repeat it."""
     async with proxied(valkey_server.port) as proxy, open_ledger(valkey_server.url, prefix="lost-once") as other:
         await other.load((), ())
+        epoch = (await other.state()).epoch
         async with open_ledger(proxy.url, prefix="lost-once") as ledger:
             proxy.lose = upload_of(1).encode()
             with pytest.raises(LedgerUnavailable):
-                await ledger.stage(staged_file(), replace=True)
+                await ledger.stage(staged_file(), replace=True, epoch=epoch)
             assert await other.entry(DEMO, upload_of(1)) == staged_file()
-            assert (await ledger.stage(staged_file(), replace=True)).ended is None
+            assert (await ledger.stage(staged_file(), replace=True, epoch=epoch)).ended is None
 
 
 async def test_a_lost_answer_during_a_load_does_not_load_twice(ledger: RedisLedger, proxy: Proxy) -> None:
@@ -110,7 +111,9 @@ async def test_a_lost_answer_during_a_load_does_not_load_twice(ledger: RedisLedg
     proxy.lose = upload_of(7).encode()
     await ledger.load(files, ())
     assert proxy.lose == b""
-    assert await ledger.staged_bytes() == 499 * staged_file().size_bytes
+    totals = await ledger.totals()
+    assert (totals.files, totals.size_bytes) == (499, 499 * staged_file().size_bytes)
+    assert await ledger.bytes_staged_by(staged_file().token_id) == totals.size_bytes
 
 
 # Coalesced reads
@@ -118,8 +121,8 @@ async def test_a_lost_answer_during_a_load_does_not_load_twice(ledger: RedisLedg
 
 async def test_reads_of_one_turn_are_one_round_trip(ledger: RedisLedger, proxy: Proxy) -> None:
     """Fifty pages at once ask Redis once, and each gets what is its own."""
-    await ledger.stage(staged_file(1), replace=True)
-    await ledger.stage(staged_file(2, project="other", filename="other-1.0.tar.gz"), replace=True)
+    await stage(ledger, staged_file(1))
+    await stage(ledger, staged_file(2, project="other", filename="other-1.0.tar.gz"))
     before = proxy.count(b"MGET")
     projects = [DEMO, staged_file(2, project="other").project, staged_file(3, project="absent").project] * 17
     answers = await asyncio.gather(*(ledger.revisions(project, (MAIN,)) for project in projects))
@@ -138,7 +141,7 @@ async def test_a_read_is_never_answered_by_a_batch_that_was_sent_before_it(
     early = asyncio.ensure_future(ledger.revisions(DEMO, (MAIN,)))
     await proxy.held.wait()
     async with open_ledger(valkey_server.url, prefix=prefix) as other:
-        await other.stage(staged_file(), replace=True)
+        await stage(other, staged_file())
         (now,) = await other.revisions(DEMO, (MAIN,))
     late = await ledger.revisions(DEMO, (MAIN,))
     assert late == (now,)
@@ -148,7 +151,7 @@ async def test_a_read_is_never_answered_by_a_batch_that_was_sent_before_it(
 
 async def test_a_reader_that_hangs_up_disturbs_no_other(ledger: RedisLedger, proxy: Proxy) -> None:
     """Neither those of its batch, nor those that use its connection later."""
-    await ledger.stage(staged_file(), replace=True)
+    await stage(ledger, staged_file())
     proxy.hold = b"MGET"
     leaving, staying = (asyncio.ensure_future(ledger.revisions(DEMO, (MAIN,))) for _ in range(2))
     await proxy.held.wait()
@@ -164,7 +167,7 @@ async def test_a_reader_that_hangs_up_disturbs_no_other(ledger: RedisLedger, pro
     await asyncio.gather(asking, return_exceptions=True)
     proxy.released.set()
     assert await ledger.token("0" * 64) is None
-    assert await ledger.staged_bytes() == staged_file().size_bytes
+    assert (await ledger.totals()).size_bytes == staged_file().size_bytes
 
 
 async def test_closing_leaves_no_connection_open(ledger: RedisLedger, proxy: Proxy) -> None:
@@ -187,8 +190,9 @@ def _asked_by_a_page(ledger: StageLedger) -> list[Callable[[], Awaitable[object]
         lambda: ledger.snapshot(DEMO, (MAIN,)),
         lambda: ledger.entry(DEMO, upload_of(1)),
         lambda: ledger.token("0" * 64),
+        lambda: ledger.spend("t1", per_minute=1),
         lambda: ledger.admit(claim_for(staged_file())),
-        lambda: ledger.stage(staged_file(), replace=True),
+        lambda: ledger.stage(staged_file(), replace=True, epoch=""),
         ledger.state,
     ]
 
@@ -278,6 +282,20 @@ async def test_serials_go_on_after_a_rebuild(valkey_server: RedisServer) -> None
     assert after.serial > before.serial
 
 
+async def test_workers_share_what_a_token_may_spend(valkey_server: RedisServer) -> None:
+    """Whichever of them it asks; and what was spent is forgotten in Redis, too, by itself."""
+    async with open_ledger(valkey_server.url, prefix="spent") as here:
+        await here.load((), ())
+        async with open_ledger(valkey_server.url, prefix="spent") as there:
+            assert await here.spend("a", per_minute=2) == 0.0
+            assert await there.spend("a", per_minute=2) == 0.0
+            assert await here.spend("a", per_minute=2) == 30.0
+            assert await there.spend("a", per_minute=2) == 30.0
+    left_s = valkey_server.call("TTL", Keys("spent").spent("a"))
+    assert isinstance(left_s, int)
+    assert 60 < left_s <= 600
+
+
 class Interrupted(list[StagedFile]):
     """Files of which the 300th, when a load comes to it, brings something about."""
 
@@ -320,19 +338,20 @@ async def test_full_memory_refuses_a_change_whole(own_server: RedisServer) -> No
     file = staged_file()
     async with open_ledger(own_server.url, prefix=PREFIX) as ledger:
         await ledger.load((file,), ())
-        await ledger.stage(file, replace=True)
+        await stage(ledger, file)
         (before,) = await ledger.snapshot(DEMO, (MAIN,))
         own_server.call("CONFIG", "SET", "maxmemory", "1")
         for ask in (
-            lambda: ledger.stage(staged_file(2, content="other"), replace=True),
+            lambda: stage(ledger, staged_file(2, content="other")),
             lambda: ledger.admit(claim_for(staged_file(2, content="other"))),
             lambda: ledger.put_token(token()),
+            lambda: ledger.spend("t1", per_minute=1),
         ):
             with pytest.raises(LedgerUnavailable):
                 await ask()
         assert await ledger.snapshot(DEMO, (MAIN,)) == (before,)
         assert [gone.file for gone in await ledger.forget(DEMO, [file.upload_id], WITHDRAWN)] == [file]
-        assert await ledger.staged_bytes() == 0
+        assert (await ledger.totals()).size_bytes == 0
 
 
 # What is refused at the start
@@ -387,7 +406,7 @@ async def test_too_few_replicas_make_the_outcome_unknown(valkey_server: RedisSer
         async with open_ledger(valkey_server.url, prefix="no-replica", wait_replicas=1) as ledger:
             for _ in range(2):
                 with pytest.raises(LedgerUnavailable, match="repeating is safe"):
-                    await ledger.stage(staged_file(), replace=True)
+                    await stage(ledger, staged_file())
             with pytest.raises(LedgerUnavailable, match="repeating is safe"):
                 await ledger.admit(claim_for(staged_file(2)))  # the same bytes: already staged
             for _ in range(2):
@@ -397,13 +416,14 @@ async def test_too_few_replicas_make_the_outcome_unknown(valkey_server: RedisSer
                 with pytest.raises(LedgerUnavailable, match="repeating is safe"):
                     await ledger.drop_token("0" * 16)
             assert await ledger.revisions(DEMO, (MAIN,)) == (NOTHING_STAGED,)  # reading waits for nobody
+            assert await ledger.spend("t1", per_minute=1) == 0.0  # nor does what may be lost
 
 
 async def test_a_repeat_waits_for_replicas_although_it_changes_nothing(tmp_path: Path) -> None:
     """WAIT counts replicas that have the connection's own last write, and a repeat comes over another connection."""
     one, two = staged_file(1), staged_file(2, filename="demo-2.0.tar.gz")
     changes: list[Callable[[RedisLedger], Awaitable[object]]] = [
-        lambda ledger: ledger.stage(one, replace=True),
+        lambda ledger: stage(ledger, one),
         lambda ledger: ledger.admit(claim_for(one)),
         lambda ledger: ledger.forget(DEMO, [two.upload_id], WITHDRAWN),
         lambda ledger: ledger.put_token(token()),
@@ -432,7 +452,7 @@ async def test_what_a_failover_lost_is_healed(tmp_path: Path) -> None:
             await ledger.load((kept,), (revoked,))
             servers.wait_for_offset()
             servers.cut()
-            await ledger.stage(lost, replace=True)
+            await stage(ledger, lost)
             await ledger.drop_token(revoked.id)
             assert await worker.look() is Duty.NOTHING
             servers.primary.kill()

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from overlay.domain.errors import UpstreamCorrupt, UpstreamUnavailable
 from overlay.domain.gzip_splice import gzip_tail
 from overlay.domain.names import project_name
-from overlay.domain.ports import PreparedList
+from overlay.domain.prepared_list import PreparedList
 from overlay.upstream import list_preparation
 from overlay.upstream.client import UpstreamClient, UpstreamSettings
 from overlay.upstream.project_list import UpstreamProjectList

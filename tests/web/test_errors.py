@@ -6,8 +6,8 @@ from http import HTTPStatus
 import pytest
 
 from overlay.domain import errors
-from overlay.domain.errors import OverlayError
-from overlay.web.errors import STATUSES, Door, said, status_of
+from overlay.domain.errors import LedgerBusy, OverlayError, RateExceeded, TooLarge
+from overlay.web.errors import STATUSES, Door, answer, said, status_of
 
 
 def tree(kind: type[OverlayError]) -> Iterator[type[OverlayError]]:
@@ -40,6 +40,20 @@ def test_the_tree_is_drawn_whole() -> None:
     drawn = errors.__doc__.replace(",", " ").split()
     assert [kind.__name__ for kind in KINDS if kind.__name__ not in drawn] == []
     assert [kind for kind in KINDS if kind.__module__ != errors.__name__] == []
+
+
+@pytest.mark.parametrize("door", [Door.UPLOAD, Door.API])
+def test_who_sends_too_many_is_told_when_to_come_back(door: Door) -> None:
+    """In whole seconds, rounded up: whoever comes back then is let in."""
+    for wait_s, told in ((0.000001, "1"), (6.0, "6"), (6.1, "7")):
+        response = answer(RateExceeded("ada", per_minute=10, wait_s=wait_s), door, "application/json")
+        assert (response.status, response.headers["Retry-After"]) == (429, told)
+
+
+def test_only_what_passes_says_when_to_come_back() -> None:
+    """An upload that is too large stays so, however often it is sent."""
+    assert answer(LedgerBusy(), Door.UPLOAD, None).headers["Retry-After"] == "1"
+    assert "Retry-After" not in answer(TooLarge("The file", 10), Door.UPLOAD, None).headers
 
 
 def test_a_long_sentence_is_cut_at_a_word() -> None:

@@ -381,3 +381,24 @@ async def test_a_replaced_file_does_not_count_against_the_quota(index: ScriptedI
         assert (await overlay.upload(CHANGED)).status == 200
         assert (await overlay.upload(NEW)).status == 200
         assert (await overlay.upload(wheel("demo", "1.0", payload=bytes(range(256)) * 99))).status == 413
+
+
+async def test_limits_per_token_hold_for_issued_tokens(index: ScriptedIndex, store: Path) -> None:
+    """429 says when to come back, 413 what to do; the operator's own token, and another issued one, go on."""
+    clock, second = Clock(), wheel("demo", "1.1")
+    room = max(len(NEW.body), len(second.body))
+    limits = UploadsConfig(token_uploads_per_minute=2, token_quota_bytes=room)
+    async with running(config_for(store, index.simple_url, uploads=limits), now_s=clock) as overlay:
+        ada, bob = await overlay.token("stage", label="ada"), await overlay.token("stage", label="bob")
+        assert (await overlay.upload(NEW, token=ada)).status == 200
+        over_quota = await overlay.upload(second, token=ada)
+        assert (over_quota.status, over_quota.headers.get("Retry-After")) == (413, None)
+        assert "token_quota_bytes" in over_quota.body
+        too_many = await overlay.upload(second, token=ada)
+        assert (too_many.status, too_many.headers["Retry-After"]) == (429, "30")
+        assert "Send this one again in 30 seconds" in too_many.reason
+        assert (await overlay.upload(second, token=bob)).status == 200
+        for version in ("1.2", "1.3", "1.4"):
+            assert (await overlay.upload(wheel("demo", version))).status == 200
+        clock.now_s += 30
+        assert (await overlay.upload(NEW, token=ada)).status == 200

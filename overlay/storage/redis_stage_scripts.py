@@ -1,0 +1,191 @@
+"""The scripts that change what is staged: admit, stage and forget; and the Lua that a load shares with them.
+
+A stored file is `project sha256 serial size staged_at upload token reach ousted`, a line each with the filename and
+with who staged it (both as JSON, so without line breaks), and the record as JSON. `reach` is "any" where the grant was
+`*`, else "named" (`overlay.domain.stage.repeats`); `ousted` is the upload it replaced, or "-".
+
+All of them are given the same keys first, `redis_layout.CHANGED`, which Lua has as `key.<name>`; then the shelf of each
+file that they may touch, from KEYS[SHELF] on. Shelves hold a project's files of a stage: filename -> upload.
+"""
+
+from typing import Final
+
+from overlay.storage.redis_layout import CHANGED, SHELF_KEYS
+from overlay.storage.redis_scripts import CHECK_READY, script
+
+EVENTS_HELD: Final = 1000
+# Endings that may not have reached the history yet; far more than uploads can be in flight at once.
+ENDINGS_HELD: Final = 10_000
+
+
+def named_keys(first: int) -> str:
+    """Write the Lua that names the keys from KEYS[first] on."""
+    fields = ", ".join(f"{name.replace('-', '_')} = KEYS[{at}]" for at, name in enumerate(CHANGED, first))
+    return f"local key, SHELF, SHELF_KEYS = {{{fields}}}, {first + len(CHANGED)}, {SHELF_KEYS}"
+
+
+FILES: Final = """
+local function open(value)
+    local project, sha256, serial, size, at, upload, token, reach, ousted, filename, who, record = string.match(value,
+        '^(%S+) (%S+) (%d+) (%d+) (%d+) (%S+) (%S+) (%S+) (%S+)\\n([^\\n]*)\\n([^\\n]*)\\n(.*)$')
+    return {project = project, sha256 = sha256, serial = tonumber(serial), size = size, at = at, upload = upload,
+            token = token, reach = reach, ousted = ousted, filename = filename, who = who, record = record}
+end
+
+local function count(file, size)
+    local added = string.format('%.0f', size)
+    redis.call('INCRBY', key.bytes, added)
+    if redis.call('HINCRBY', key.token_bytes, file.token, added) == 0 then
+        redis.call('HDEL', key.token_bytes, file.token)
+    end
+end
+
+-- `at` is where a shelf's keys begin.
+local function put(file, value, at, revision, names_revision)
+    redis.call('HSET', key.files, file.upload, value)
+    redis.call('ZADD', key.ages, file.at, file.upload)
+    redis.call('HSET', KEYS[at], file.filename, file.upload)
+    redis.call('SET', KEYS[at + 1], revision)
+    count(file, file.size)
+    if redis.call('ZADD', KEYS[at + 2], 0, file.project) == 1 then
+        redis.call('SET', KEYS[at + 3], names_revision)
+    end
+end
+"""
+
+_ENDINGS: Final = f"""
+-- `overlay.domain.stage.precedence`. Upload ids are compared as bytes: Lua's < asks the server's locale.
+local function precedes(file, other)
+    if file.serial ~= other.serial then return file.serial > other.serial end
+    for at = 1, #file.upload do
+        local byte, other_byte = file.upload:byte(at), other.upload:byte(at)
+        if byte ~= other_byte then return byte > other_byte end
+    end
+    return false
+end
+
+-- Bringing these bytes under the held file's name would change nothing.
+local function repeats(held, sha256, reach)
+    return held.sha256 == sha256 and not (held.reach == 'any' and reach ~= 'any')
+end
+
+-- What holds a name: its value, and that opened.
+local function holder(filename)
+    local upload = redis.call('HGET', KEYS[SHELF], filename)
+    local value = upload and redis.call('HGET', key.files, upload)
+    return value, value and open(value)
+end
+
+-- All of a file but its shelf, which another one may hold then.
+local function take_away(file)
+    redis.call('HDEL', key.files, file.upload)
+    redis.call('ZREM', key.ages, file.upload)
+    count(file, 0 - file.size)  -- not -0, which Redis takes for no number
+end
+
+local function drop(file, at, revision, names_revision)
+    take_away(file)
+    redis.call('HDEL', KEYS[at], file.filename)
+    if redis.call('HLEN', KEYS[at]) > 0 then
+        redis.call('SET', KEYS[at + 1], revision)
+    else
+        redis.call('DEL', KEYS[at + 1])
+        redis.call('ZREM', KEYS[at + 2], file.project)
+        redis.call('SET', KEYS[at + 3], names_revision)
+    end
+end
+
+local function tell(kind, record, when, who)
+    redis.call('RPUSH', key.events,
+        '{{"kind":"' .. kind .. '","at_us":' .. when .. ',"who":' .. who .. ',"file":' .. record .. '}}')
+    redis.call('LTRIM', key.events, -{EVENTS_HELD}, -1)
+    redis.call('INCR', key.events_made)
+end
+
+local function ending(record, reason, when, who)
+    return '{{"file":' .. record .. ',"reason":"' .. reason .. '","at_us":' .. when .. ',"who":' .. who .. '}}'
+end
+
+local function finish(file, reason, kind, when, who)
+    local gone = ending(file.record, reason, when, who)
+    redis.call('HSET', key.ended, file.upload, gone)
+    redis.call('RPUSH', key.ended_order, file.upload)
+    if redis.call('LLEN', key.ended_order) > {ENDINGS_HELD} then
+        redis.call('HDEL', key.ended, redis.call('LPOP', key.ended_order))
+    end
+    tell(kind, file.record, when, who)
+    return gone
+end
+"""
+
+_CHANGE: Final = (CHECK_READY, named_keys(1), FILES, _ENDINGS)
+
+# KEYS: the changed, a shelf. ARGV: filename, sha256, reach, may replace, clock in µs.
+ADMIT: Final = script(
+    *_CHANGE,
+    """
+    local value, held = holder(ARGV[1])
+    if held and held.sha256 ~= ARGV[2] and ARGV[4] ~= '1' then return {'exists', held.sha256} end
+    local last = math.max(tonumber(redis.call('GET', key.last_serial) or '0') + 1, tonumber(ARGV[5]))
+    redis.call('SET', key.last_serial, string.format('%.0f', last))
+    if held and repeats(held, ARGV[2], ARGV[3]) then return {'already', value} end
+    return {'admitted', string.format('%.0f', last), epoch}
+    """,
+    changes=True,
+)
+
+# KEYS: the changed, a shelf. ARGV: the value up to `ousted`, the lines after it, may replace, epoch of its admission,
+# new revision, new revision of the names.
+STAGE: Final = script(
+    *_CHANGE,
+    """
+    local new = open(ARGV[1] .. ' -\\n' .. ARGV[2])
+    local last = math.max(tonumber(redis.call('GET', key.last_serial) or '0'), new.serial)
+    redis.call('SET', key.last_serial, string.format('%.0f', last))
+    local known = redis.call('HGET', key.files, new.upload)
+    if known then return {'staged', redis.call('HGET', key.ended, open(known).ousted)} end
+    local ended = redis.call('HGET', key.ended, new.upload)
+    if ended then return {'staged', ended} end
+    if ARGV[4] ~= epoch then return {'rebuilt'} end  -- before that, it may have ended
+    local _, held = holder(new.filename)
+    if held then
+        if held.sha256 ~= new.sha256 and ARGV[3] ~= '1' then return {'exists', held.sha256} end
+        -- Two uploads of the same bytes that raced past `admit`: the first one shown stays.
+        if precedes(held, new) or repeats(held, new.sha256, new.reach) then
+            return {'staged', finish(new, 'replaced', 'replaced', held.at, held.who)}
+        end
+        take_away(held)
+        ended = finish(held, 'replaced', 'replaced', new.at, new.who)
+    end
+    put(new, ARGV[1] .. ' ' .. (held and held.upload or '-') .. '\\n' .. ARGV[2], SHELF, ARGV[5], ARGV[6])
+    tell('staged', new.record, new.at, new.who)
+    return {'staged', ended}
+    """,
+    changes=True,
+)
+
+# KEYS: the changed, then per upload its shelf. ARGV: reason, kind of event, when, who, then per upload: its id, new
+# revision, new revision of the names.
+FORGET: Final = script(
+    *_CHANGE,
+    """
+    local ended, changed, argument = {'forgotten'}, false, 5
+    local same = ending('', ARGV[1], ARGV[3], ARGV[4]):sub(#'{"file":' + 1)
+    for at = SHELF, #KEYS, SHELF_KEYS do
+        local value = redis.call('HGET', key.files, ARGV[argument])
+        if value then
+            local file = open(value)
+            drop(file, at, ARGV[argument + 1], ARGV[argument + 2])
+            ended[#ended + 1] = finish(file, ARGV[1], ARGV[2], ARGV[3], ARGV[4])
+            changed = true
+        else
+            local gone = redis.call('HGET', key.ended, ARGV[argument])
+            if gone and gone:sub(-#same) == same then ended[#ended + 1] = gone end  -- a repeat of this very call
+        end
+        argument = argument + 3
+    end
+    if not changed then redis.call('SET', key.last_serial, redis.call('GET', key.last_serial) or '0') end
+    return ended
+    """,
+    changes=True,
+)
