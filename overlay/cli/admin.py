@@ -20,7 +20,6 @@ from overlay.domain.wire import (
     TokenOrder,
 )
 
-
 _NEVER = "never"
 
 
@@ -84,6 +83,8 @@ def sweep(arguments: argparse.Namespace) -> int:
     else:
         verb = "Would delete" if swept.dry_run else "Deleted"
         print(f"{verb} {count_words(swept.blobs, 'blob')}, {size_words(swept.size_bytes)}.")
+        if swept.abandoned:
+            print(f"Ended {count_words(swept.abandoned, 'unfinished upload')}.")
     return DONE
 
 

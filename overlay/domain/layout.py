@@ -11,6 +11,8 @@ HISTORY: Final = "history/"
 TOKENS: Final = "state/tokens/"
 STORE_MARK: Final = "state/store.json"
 """Says that a store lies here, and in which layout; readiness reads it."""
+SWEEP_MARK: Final = "state/sweep.json"
+"""Says when the last regular sweep began, for all who would sweep."""
 
 
 def blob_key(upload: UploadId, filename: str) -> BlobKey:

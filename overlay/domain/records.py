@@ -46,17 +46,25 @@ class TokenDocument:
     schema: int = SCHEMA
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepMark:
+    """The document that says when the last regular sweep began."""
+
+    begun_at_us: int
+    schema: int = SCHEMA
+
+
 class _Version(msgspec.Struct):
     schema: int
 
 
-Document = TypeVar("Document", Record, HistoryEntry, TokenDocument)
+Document = TypeVar("Document", Record, HistoryEntry, TokenDocument, SweepMark)
 
 _encoder: Final = msgspec.json.Encoder(order="deterministic")
 _version: Final = msgspec.json.Decoder(_Version)
 
 
-def encode(document: Record | HistoryEntry | TokenDocument) -> bytes:
+def encode(document: Record | HistoryEntry | TokenDocument | SweepMark) -> bytes:
     """Form the document's bytes; the same document gives the same bytes."""
     return _encoder.encode(document)
 

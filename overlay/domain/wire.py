@@ -161,11 +161,12 @@ class SweepOrder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class SweptView(Struct, frozen=True, kw_only=True):
-    """What a sweep deleted, or with dry_run would have."""
+    """What a sweep deleted, or with dry_run would have; abandoned are unfinished uploads it ended, 0 with dry_run."""
 
     blobs: int
     size_bytes: int
     dry_run: bool
+    abandoned: int = 0
 
 
 class ReconciledView(Struct, frozen=True, kw_only=True):

@@ -1,31 +1,39 @@
-"""Delete bytes that nothing names any more."""
+"""Delete bytes that nothing names any more.
+
+Every process would sweep once an hour; a document says when the last regular sweep began, and who finds it younger than
+that passes. The processes of a host start together, so each looks at another time. Two that look at the same moment
+both sweep, which costs time and harms nothing: whatever a sweep deletes may be deleted twice.
+"""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from overlay.domain.errors import OverlayError
-from overlay.domain.layout import HISTORY, RECORDS, record_key, upload_of, upload_of_document
+from overlay.domain.errors import DocumentNotFound, OverlayError, RecordCorrupt
+from overlay.domain.layout import HISTORY, RECORDS, SWEEP_MARK, record_key, upload_of, upload_of_document
 from overlay.domain.names import NormalizedName, UploadId
-from overlay.domain.ports import BlobStore, Documents
-from overlay.domain.records import HistoryEntry, decode
+from overlay.domain.ports import BlobKey, BlobStore, Documents
+from overlay.domain.records import HistoryEntry, SweepMark, decode, encode
 
 ORPHANED_AFTER_S: Final = 86_400
 """No upload is under way for a day: bytes that old without record belong to none."""
 EVERY_S: Final = 3600.0
+_DELETES_AT_ONCE: Final = 8  # requests need the store's connections, too
+_MICROSECONDS: Final = 1_000_000
 
 _log = logging.getLogger("overlay.sweep")
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep deleted, or with `dry_run` would have."""
+    """What a sweep deleted, or with `dry_run` would have; `abandoned` counts unfinished uploads that it ended."""
 
     blobs: int
     size_bytes: int
     dry_run: bool
+    abandoned: int
 
 
 async def sweep(
@@ -39,44 +47,82 @@ async def sweep(
     """Delete blobs whose upload ended before a moment, and older blobs than another one that no document names.
 
     Moments are seconds since the epoch. The blobs are listed before the documents, yet an upload under way has blobs
-    and no record until it is committed: `orphaned_before_s` must lie before the begin of every such upload.
+    and no record until it is committed: `orphaned_before_s` must lie before the begin of every such upload. Unfinished
+    uploads that began before it are cleared away, too.
     """
     listed = [info async for info in blobs.infos()]
     recorded = {upload_of_document(key) async for key in documents.keys(RECORDS)}
     ended = await _ended(documents, recorded, dry_run=dry_run)
-    count = size_bytes = 0
+    unneeded = []
     for info in listed:
         upload = upload_of(info.key)
         if upload in ended:
-            unneeded = ended[upload] <= ended_before_s
-        else:
-            unneeded = upload not in recorded and info.modified_at_s <= orphaned_before_s
-        if unneeded:
-            count += 1
-            size_bytes += info.size_bytes
-            if not dry_run:
-                await blobs.delete(info.key)
-    return Swept(count, size_bytes, dry_run)
+            if ended[upload] <= ended_before_s:
+                unneeded.append(info)
+        elif upload not in recorded and info.modified_at_s <= orphaned_before_s:
+            unneeded.append(info)
+    abandoned = 0
+    if not dry_run:
+        await _delete(blobs, [info.key for info in unneeded])
+        abandoned = await blobs.abandon(begun_before_s=orphaned_before_s)
+    return Swept(len(unneeded), sum(info.size_bytes for info in unneeded), dry_run, abandoned)
 
 
 async def sweep_regularly(
-    blobs: BlobStore, documents: Documents, *, grace_s: int, now_s: Callable[[], float]
+    blobs: BlobStore,
+    documents: Documents,
+    *,
+    grace_s: int,
+    now_s: Callable[[], float],
+    spread: float,
+    wait: Callable[[float], Awaitable[None]],
 ) -> NoReturn:
-    """Sweep every hour until cancelled; a failure is logged and the next hour tries again."""
+    """Sweep every hour until cancelled, unless another process did; a failure is logged, the next hour tries again.
+
+    The first time is between half an hour and an hour from now: `spread`, from 0 to 1, says when. `wait` takes seconds.
+    """
+    await wait(EVERY_S * (1 + spread) / 2)
     while True:
-        await asyncio.sleep(EVERY_S)
-        at_s = now_s()
         try:
-            swept = await sweep(
-                blobs,
-                documents,
-                ended_before_s=at_s - grace_s,
-                orphaned_before_s=at_s - max(grace_s, ORPHANED_AFTER_S),
-            )
+            swept = await sweep_if_due(blobs, documents, grace_s=grace_s, at_s=now_s())
         except OverlayError as err:
             _log.warning("sweeping failed: %s", err)
         else:
-            _log.info("swept %d blobs, %d bytes", swept.blobs, swept.size_bytes)
+            if swept is not None:
+                _log.info(
+                    "swept %d blobs, %d bytes, %d unfinished uploads", swept.blobs, swept.size_bytes, swept.abandoned
+                )
+        await wait(EVERY_S)
+
+
+async def sweep_if_due(blobs: BlobStore, documents: Documents, *, grace_s: int, at_s: float) -> Swept | None:
+    """Sweep, unless a regular sweep began within the last hour: then return None. `at_s` is now."""
+    if 0 <= at_s - await _last_begun_s(documents) < EVERY_S:
+        return None
+    await documents.put(SWEEP_MARK, encode(SweepMark(begun_at_us=int(at_s * _MICROSECONDS))))
+    return await sweep(
+        blobs,
+        documents,
+        ended_before_s=at_s - grace_s,
+        orphaned_before_s=at_s - max(grace_s, ORPHANED_AFTER_S),
+    )
+
+
+async def _last_begun_s(documents: Documents) -> float:
+    try:
+        mark = decode(SWEEP_MARK, await documents.get(SWEEP_MARK), SweepMark)
+    except (DocumentNotFound, RecordCorrupt):  # it only saves work: what cannot be read is written anew
+        return -EVERY_S
+    return mark.begun_at_us / _MICROSECONDS
+
+
+async def _delete(blobs: BlobStore, keys: Sequence[BlobKey]) -> None:
+    """Delete some at once. When one fails, those beside it are waited for, the rest is left to the next sweep."""
+    for at in range(0, len(keys), _DELETES_AT_ONCE):
+        some = keys[at : at + _DELETES_AT_ONCE]
+        for failure in await asyncio.gather(*(blobs.delete(key) for key in some), return_exceptions=True):
+            if failure is not None:
+                raise failure
 
 
 async def _ended(documents: Documents, recorded: set[UploadId], *, dry_run: bool) -> dict[UploadId, float]:
@@ -85,7 +131,7 @@ async def _ended(documents: Documents, recorded: set[UploadId], *, dry_run: bool
     async for key, body in documents.scan(HISTORY):
         gone = decode(key, body, HistoryEntry).gone
         upload = gone.file.upload_id
-        ended[upload] = gone.at_us / 1_000_000
+        ended[upload] = gone.at_us / _MICROSECONDS
         if upload in recorded and not dry_run:
             await documents.delete(record_key(NormalizedName(gone.file.project), upload))
     return ended

@@ -147,3 +147,12 @@ def empty_spool(root: Path) -> Path:
     shutil.rmtree(spool, ignore_errors=True)
     spool.mkdir(mode=0o750, parents=True)
     return spool
+
+
+def empty_left_spools(root: Path) -> None:
+    """Empty the spools of the numbered folders below `root` whose processes have ended; the others are locked."""
+    for spool in root.glob("*/spool"):
+        with contextlib.suppress(StoreInUse):
+            lock = DirectoryLock(spool.parent)
+            shutil.rmtree(spool, ignore_errors=True)
+            lock.release()

@@ -11,6 +11,7 @@ Rejected: aiobotocore (pins botocore, a second client to follow), s3transfer (it
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from botocore.config import Config
 
 from overlay.caching.threads import in_thread, uninterrupted
 from overlay.domain.errors import NotFound, OverlayError, StoreUnavailable
+from overlay.domain.measures import NO_MEASURES, Measures
 from overlay.storage.s3_errors import FOREIGN, is_absent, translated
 
 if TYPE_CHECKING:  # the stubs are no dependency at run time
@@ -35,7 +37,6 @@ Result = TypeVar("Result")
 Addressing = Literal["auto", "path", "virtual"]
 
 _ATTEMPTS: Final = 2  # one repeat of what may pass; with refused connections a call then fails within about a second
-_CLEAN_UP_S: Final = 2
 # A larger body goes out in blocks with a timeout each: the whole of a `bytes` must leave within one timeout.
 _AT_ONCE_BYTES: Final = 64 * 1024
 
@@ -67,14 +68,26 @@ class S3Settings:
     connect_timeout_s: float = 2
     read_timeout_s: float = 10
     """Without a byte; not for a whole download."""
+    clean_up_s: float = 2
+    """How long the answer to a failed upload waits until nothing is left of it; what takes longer goes on alone."""
 
 
 class Bucket:
     """The bucket: blocking calls in threads, errors in our words, keys below the prefix."""
 
-    def __init__(self, client: "S3Client", settings: S3Settings, pool: ThreadPoolExecutor) -> None:
-        """Use `client` from the threads of `pool` alone; both are closed by `open_bucket`."""
+    def __init__(
+        self,
+        client: "S3Client",
+        session: boto3.Session,
+        settings: S3Settings,
+        pool: ThreadPoolExecutor,
+        measures: Measures = NO_MEASURES,
+    ) -> None:
+        """Use `client`, which `session` made, from the threads of `pool` alone; both are closed by `open_bucket`."""
+        self.measures = measures
         self.client = client
+        self.session = session
+        self.settings = settings
         self.name = settings.bucket
         self.stored_as = _stored_as(settings)
         self._prefix = f"{settings.prefix.strip('/')}/" if settings.prefix.strip("/") else ""
@@ -91,8 +104,21 @@ class Bucket:
     async def run(self, doing: str, work: Callable[[], Result], *, absent: NotFound | None = None) -> Result:
         """Run a blocking call in a thread and wait for its end even when cancelled.
 
-        Raises `absent` where the answer is that there is no such key, StoreUnavailable, StoreFull.
+        `doing` begins with one of few verbs, by which calls are measured. Raises `absent` where the answer is that
+        there is no such key, StoreUnavailable, StoreFull.
         """
+        began_s, answered = time.perf_counter(), False
+        try:
+            result = await self._run(doing, work, absent)
+            answered = True
+        except NotFound:
+            answered = True
+            raise
+        finally:
+            self.measures.asked_store(doing.partition(" ")[0], time.perf_counter() - began_s, answered=answered)
+        return result
+
+    async def _run(self, doing: str, work: Callable[[], Result], absent: NotFound | None) -> Result:
         await self.take(self._free, doing, limit_s=self.patience_s)
         try:
             return await uninterrupted(asyncio.get_running_loop().run_in_executor(self._pool, work))
@@ -119,7 +145,7 @@ class Bucket:
         task = asyncio.ensure_future(_tried(work))
         self._clean_ups.add(task)
         task.add_done_callback(self._clean_ups.discard)
-        await uninterrupted(asyncio.wait({task}, timeout=_CLEAN_UP_S))
+        await uninterrupted(asyncio.wait({task}, timeout=self.settings.clean_up_s))
 
     async def put(self, doing: str, key: str, body: bytes) -> None:
         """Store an object whole; once this returns every reader sees it."""
@@ -165,14 +191,16 @@ class Bucket:
 
 
 @contextlib.asynccontextmanager
-async def open_bucket(settings: S3Settings, session: boto3.Session | None = None) -> AsyncIterator[Bucket]:
+async def open_bucket(
+    settings: S3Settings, session: boto3.Session | None = None, *, measures: Measures = NO_MEASURES
+) -> AsyncIterator[Bucket]:
     """Make a client, asking nothing yet; without a `session` with credentials of boto3's own chain.
 
     Raises StoreUnavailable for a configuration boto3 cannot use.
     """
-    client = await in_thread(_client, settings, session)
+    client, used = await in_thread(_client, settings, session)
     pool = ThreadPoolExecutor(settings.connections, thread_name_prefix="s3")
-    bucket = Bucket(client, settings, pool)
+    bucket = Bucket(client, used, settings, pool, measures)
     try:
         yield bucket
     finally:
@@ -186,7 +214,7 @@ async def _tried(work: Coroutine[None, None, None]) -> None:
         await work
 
 
-def _client(settings: S3Settings, session: boto3.Session | None) -> "S3Client":
+def _client(settings: S3Settings, session: boto3.Session | None) -> "tuple[S3Client, boto3.Session]":
     try:
         session = session or boto3.Session()
         client = _made(settings, session, settings.addressing)
@@ -199,7 +227,7 @@ def _client(settings: S3Settings, session: boto3.Session | None) -> "S3Client":
         raise StoreUnavailable("S3 cannot be used: [store] endpoint_url must be an http(s) URL.") from err
     except FOREIGN as err:
         raise translated(err, "setting up", f"bucket {settings.bucket!r}") from err
-    return client
+    return client, session
 
 
 def _made(settings: S3Settings, session: boto3.Session, addressing: Addressing) -> "S3Client":

@@ -60,7 +60,7 @@ async def sweep_blobs(request: web.Request) -> web.Response:
         orphaned_before_s=at_s - (max(grace_s, ORPHANED_AFTER_S) if asked_s is None else asked_s),
         dry_run=order.dry_run,
     )
-    view = SweptView(blobs=swept.blobs, size_bytes=swept.size_bytes, dry_run=swept.dry_run)
+    view = SweptView(blobs=swept.blobs, size_bytes=swept.size_bytes, dry_run=swept.dry_run, abandoned=swept.abandoned)
     return answer(request, view, storable=False)
 
 

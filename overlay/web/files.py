@@ -1,7 +1,9 @@
 """Staged files: immutable bytes with Range, If-Range, HEAD and sendfile (RFC 9110 §14; standards clients §6).
 
 Where the store has a local file the kernel copies (`kernel_copy`); else the store's chunks go out as they come, one
-read ahead of the socket.
+read ahead of the socket. Where the operator wants it and the store can, a GET is sent to the store itself, after the
+same decision; the client repeats its Range there. HEAD and the small sidecars are always answered here: uv asks by HEAD
+for Accept-Ranges, and a URL signed for GET answers no HEAD.
 """
 
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from overlay.caching.local_disk import translating
 from overlay.caching.threads import in_thread
 from overlay.domain.errors import BlobNotFound, InvalidName, UnknownFile
 from overlay.domain.names import project_name, upload_id
-from overlay.domain.ports import BlobKey
+from overlay.domain.ports import BlobKey, Presigns
 from overlay.services.downloads import Served
 from overlay.web.auth import check_reader
 from overlay.web.context import SERVICES, SETTINGS
@@ -28,6 +30,11 @@ from overlay.web.simple import matches
 _IMMUTABLE: Final = "max-age=31536000, immutable"
 _OCTETS: Final = "application/octet-stream"
 _SIDECAR_TYPE: Final = "text/plain; charset=utf-8"
+
+# A client follows at once, and a download that has begun goes on after it; what resumes later asks here again. Long
+# enough for clocks that differ by minutes; shorter than the ten minutes that boto3's temporary credentials have left at
+# least, for a URL ends with the credentials that signed it. As long a URL in hand still fetches what was withdrawn.
+_SIGNED_FOR_S: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,8 @@ async def staged_file(request: web.Request) -> web.StreamResponse:
     headers = _headers(request, served)
     if matches(request.headers.get("If-None-Match"), headers["ETag"]):
         return web.Response(status=304, headers=headers)
+    if services.presigns is not None and _goes_to_the_store(request, served):
+        return await _redirected(services.presigns, served.key, name)
     headers["Content-Type"] = _SIDECAR_TYPE if served.sidecar else _OCTETS
     # RFC 9110 §14.2: "A server MUST ignore a Range header field received with a request method … " other than GET.
     wanted = _range(request, served, headers["ETag"]) if request.method == "GET" else None
@@ -62,6 +71,16 @@ async def staged_file(request: web.Request) -> web.StreamResponse:
         return web.Response(status=416, headers=headers)
     headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{served.size_bytes}"
     return await _send(request, served.key, wanted, HTTPStatus.PARTIAL_CONTENT, headers)
+
+
+def _goes_to_the_store(request: web.Request, served: Served) -> bool:
+    return request.app[SETTINGS].redirect_downloads and request.method == "GET" and not served.sidecar
+
+
+async def _redirected(presigns: Presigns, key: BlobKey, name: str) -> web.Response:
+    location = await presigns.presigned(key, filename=name, expires_s=_SIGNED_FOR_S)
+    # The URL is a key that expires: no cache may keep it, and this decision holds for this request only.
+    return web.Response(status=HTTPStatus.FOUND, headers={"Location": location, "Cache-Control": "no-store"})
 
 
 async def _send(

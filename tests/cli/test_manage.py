@@ -160,12 +160,15 @@ async def test_reconcile_heals_the_ledger_and_says_so(overlay: Running, command:
     assert DEMO.filename in (await command("list")).out
 
 
-async def test_sweep_says_what_it_did(overlay: Running, command: Command) -> None:
+async def test_sweep_says_what_it_did(overlay: Running, command: Command, tmp_path: Path) -> None:
     await overlay.upload(DEMO)
     await command("withdraw", "demo==1.0")
     assert (await command("sweep")).out == "Deleted 0 blobs, 0 B.\n"
     assert (await command("sweep", "--older-than", "0", "--dry-run")).out.startswith("Would delete 2 blobs, ")
-    assert (await command("sweep", "--older-than", "0")).out.startswith("Deleted 2 blobs, ")
+    (tmp_path / "store/spool/left").write_bytes(b"half")
+    said = (await command("sweep", "--older-than", "0")).out
+    assert said.startswith("Deleted 2 blobs, ")
+    assert said.endswith("\nEnded 1 unfinished upload.\n")
 
 
 # Failing

@@ -18,7 +18,7 @@ from overlay.domain.ports import BlobKey
 from overlay.storage.blobs_s3 import S3Blobs
 from overlay.storage.documents_s3 import S3Documents
 from overlay.storage.s3_client import Bucket, open_bucket
-from overlay.storage.s3_upload import PART_BYTES, PARTS_IN_ALL, PARTS_PER_BLOB, S3Writer
+from overlay.storage.s3_upload import PART_BYTES, S3Writer
 from tests.s3_server import S3Server
 
 MIB = 1024 * 1024
@@ -64,40 +64,6 @@ async def test_memory_does_not_grow_with_the_blob(blobs: S3Blobs) -> None:
     assert size == 64 * MIB
     assert up - before < 48 * MIB
     assert down - before < 8 * MIB
-
-
-class _Watch:
-    """Counts the calls of one operation that are under way, through botocore's own events."""
-
-    def __init__(self, bucket: Bucket, operation: str) -> None:
-        self.now = self.most = 0
-        self._lock = threading.Lock()
-        bucket.client.meta.events.register(f"before-call.s3.{operation}", self._begin)
-        bucket.client.meta.events.register(f"after-call.s3.{operation}", self._end)
-
-    def _begin(self, **_: object) -> None:
-        with self._lock:
-            self.now += 1
-            self.most = max(self.most, self.now)
-
-    def _end(self, **_: object) -> None:
-        with self._lock:
-            self.now -= 1
-
-
-async def test_few_parts_of_one_blob_are_under_way_at_once(bucket: Bucket) -> None:
-    """More than one, for speed; three at most, for memory."""
-    watch = _Watch(bucket, "UploadPart")
-    await write(S3Blobs(bucket), KEY, bytes(PART_BYTES), times=8)
-    assert 1 < watch.most <= PARTS_PER_BLOB
-
-
-async def test_many_uploads_share_a_bound(bucket: Bucket) -> None:
-    """A worker's memory is bounded however many upload."""
-    watch, blobs = _Watch(bucket, "UploadPart"), S3Blobs(bucket)
-    keys = [BlobKey(f"{number:032x}/demo-1.0.tar.gz") for number in range(5)]
-    await asyncio.gather(*(write(blobs, key, bytes(PART_BYTES), times=2) for key in keys))
-    assert PARTS_PER_BLOB < watch.most <= PARTS_IN_ALL
 
 
 async def test_boto_never_runs_on_the_loops_thread(bucket: Bucket) -> None:

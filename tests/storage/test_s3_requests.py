@@ -17,7 +17,7 @@ from overlay.domain.ports import BlobKey
 from overlay.storage.blobs_s3 import S3Blobs
 from overlay.storage.documents_s3 import S3Documents
 from overlay.storage.s3_client import Bucket, S3Settings, open_bucket
-from overlay.storage.s3_upload import PART_BYTES
+from overlay.storage.s3_upload import PART_BYTES, PARTS_IN_ALL, PARTS_PER_BLOB
 
 KEY = BlobKey("0123456789abcdef0123456789abcdef/demo-1.0.tar.gz")
 SESSION = boto3.Session("access", "secret")
@@ -219,6 +219,53 @@ async def test_a_server_that_ignores_ranges_is_refused() -> None:
             await anext(S3Blobs(bucket).read(KEY, 1, 3))
 
 
+class _Watched(Scripted):
+    """Counts the parts that are under way at once; each waits until `meet` are, so that what may be, is."""
+
+    def __init__(self, meet: int) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._meet = meet
+        self._changed = threading.Condition()
+
+    def answer(self, request: AWSPreparedRequest, **more: object) -> AWSResponse:
+        if "partNumber" not in query(request):
+            return super().answer(request, **more)
+        with self._changed:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self.most >= self._meet, 60)
+        try:
+            return super().answer(request, **more)
+        finally:
+            with self._changed:
+                self.now -= 1
+
+
+async def test_few_parts_of_one_blob_are_under_way_at_once() -> None:
+    """More than one, for speed; three at most, for memory."""
+    async with open_bucket(SETTINGS, SESSION) as bucket:
+        watched = _Watched(meet=PARTS_PER_BLOB)
+        watched.on(bucket)
+        await write(bucket, 8 * PART_BYTES)
+    assert watched.most == PARTS_PER_BLOB == 3
+
+
+async def test_many_uploads_share_a_bound() -> None:
+    """A worker's memory is bounded however many upload."""
+    async with open_bucket(SETTINGS, SESSION) as bucket:
+        watched, blobs = _Watched(meet=PARTS_IN_ALL), S3Blobs(bucket)
+        watched.on(bucket)
+
+        async def upload(number: int) -> None:
+            async with blobs.create(BlobKey(f"{number:032x}/demo-1.0.tar.gz")) as writer:
+                await writer.write(bytes(2 * PART_BYTES))
+
+        await asyncio.gather(*(upload(number) for number in range(6)))
+    assert watched.most == PARTS_IN_ALL == 8
+
+
 async def test_a_cancelled_upload_is_ended_by_its_id() -> None:
     """Also when the cancellation comes while the server is just giving the id."""
     begun = asyncio.Event()
@@ -245,7 +292,7 @@ async def test_parts_under_way_end_before_their_upload() -> None:
 
     def slowly(**_: object) -> None:
         started.set()
-        gate.wait(10)
+        gate.wait(60)
         order.append("part")
 
     def ended(**_: object) -> None:
@@ -262,7 +309,7 @@ async def test_parts_under_way_end_before_their_upload() -> None:
                 await asyncio.Event().wait()
 
         task = asyncio.create_task(endless())
-        await asyncio.to_thread(started.wait, 10)
+        await asyncio.to_thread(started.wait, 60)
         task.cancel()
         done, _ = await asyncio.wait({task}, timeout=0.2)
         assert not done
@@ -280,7 +327,7 @@ async def test_a_body_is_closed_when_its_thread_has_left_it() -> None:
         def read(self, amount: int | None = -1) -> bytes:
             if order:
                 started.set()
-                gate.wait(10)
+                gate.wait(60)
             order.append("read")
             return bytes(amount or 0)
 
@@ -291,7 +338,7 @@ async def test_a_body_is_closed_when_its_thread_has_left_it() -> None:
         Scripted(raw=Slow).on(bucket)
         chunks = S3Blobs(bucket).read(KEY)
         await anext(chunks)
-        await asyncio.to_thread(started.wait, 10)
+        await asyncio.to_thread(started.wait, 60)
         closing = asyncio.ensure_future(chunks.aclose())
         done, _ = await asyncio.wait({closing}, timeout=0.2)
         assert not done

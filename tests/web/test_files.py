@@ -252,3 +252,12 @@ async def test_a_release_whose_sidecar_was_lost_is_no_missing_release(index: Scr
     async with running(config) as overlay:  # nothing is remembered of the report
         assert await status(overlay, "/api/v1/projects/demo/1.0") == 500
         assert await status(overlay, "/project/demo/1.0/") == 500
+
+
+async def test_a_store_that_signs_nothing_sends_the_file_itself(index: ScriptedIndex, tmp_path: Path) -> None:
+    """Redirects are wanted, and there is nowhere to redirect to."""
+    async with (
+        running(config_for(tmp_path, index.simple_url), redirect_downloads=True) as overlay,
+        overlay.get(await staged(overlay)) as response,
+    ):
+        assert (response.status, await response.read()) == (200, FILE.body)
