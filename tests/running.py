@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import aiohttp
 from aiohttp import web
@@ -15,6 +16,7 @@ from overlay.config.tables import CacheConfig, Config, StoreConfig, UpstreamConf
 from overlay.services.access import Access, TokenRequest
 from overlay.web.app import application
 from overlay.web.context import Lifecycle
+from overlay.web.log_format import LogForm
 from overlay.web.server import runner
 from overlay.wiring.wired import Wired, wired
 from tests.builders import Built
@@ -106,12 +108,21 @@ def config_for(store: Path, upstream_url: str, **changes: object) -> Config:
 
 
 @asynccontextmanager
-async def running(config: Config, *, now_s: Callable[[], float] = time.time) -> AsyncIterator[Running]:
-    """Serve on a free loopback port until the block ends."""
+async def running(
+    config: Config,
+    *,
+    now_s: Callable[[], float] = time.time,
+    access_log: TextIO | None = None,
+    log_form: LogForm = LogForm.TEXT,
+    **changes: object,
+) -> AsyncIterator[Running]:
+    """Serve on a free loopback port until the block ends; `changes` replace what the web floor is set to."""
     async with AsyncExitStack() as stack:
         lifecycle = Lifecycle()
         made = await stack.enter_async_context(wired(config, now_s=now_s))
-        served = runner(application(made.services, made.web, lifecycle, now_s=now_s), shutdown_timeout_s=5)
+        settings = dataclasses.replace(made.web, **changes)  # type: ignore[arg-type]
+        app = application(made.services, settings, lifecycle, now_s=now_s, metrics=made.metrics)
+        served = runner(app, shutdown_timeout_s=5, access_log=access_log, log_form=log_form)
         await served.setup()
         stack.push_async_callback(served.cleanup)
         site = web.TCPSite(served, "127.0.0.1", 0)

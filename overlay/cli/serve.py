@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import dataclasses
-import logging
 import os
 import sys
 from pathlib import Path
@@ -15,13 +14,14 @@ from overlay.config.showing import shown
 from overlay.config.tables import Config
 from overlay.domain.errors import InvalidConfig, OverlayError, StoreInUse
 from overlay.packed import packed
+from overlay.web.log_format import LogForm, configure_logging
 
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT, in this process or in workers."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         config = _overridden(_load(arguments), arguments)
+        configure_logging(LogForm(config.server.log), sys.stderr)
         files = [Path(name) for name in arguments.with_files or ()]
         if config.server.workers > 1 and arguments.inherited is None:
             from overlay.cli import supervisor

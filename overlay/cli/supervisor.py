@@ -169,10 +169,10 @@ class Supervisor:
         worker.ended.set()
         multiprocess.mark_process_dead(worker.process.pid, self._metrics)  # type: ignore[no-untyped-call]
         self._workers.discard(worker)
-        self._served = self._served or worker.serving.is_set()
+        self._served = self._served or any(one.serving.is_set() for one in (worker, *self._workers))
         if worker.told or worker.trial or self._stop.is_set():
             return
-        if not self._served:  # it says why itself, and would say it again
+        if not self._served and code >= 0:  # it says why itself, and would say it again; a signal says nothing
             self._code = code if code > 0 else FAILED
             self._stop.set()
             return

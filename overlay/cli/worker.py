@@ -28,6 +28,7 @@ from overlay.services.access import local_operator
 from overlay.services.local_files import parts_of
 from overlay.web.app import application
 from overlay.web.context import Lifecycle, Services
+from overlay.web.log_format import LogForm
 from overlay.web.server import runner
 from overlay.wiring.wired import Wired, wired
 
@@ -35,6 +36,8 @@ from overlay.wiring.wired import Wired, wired
 # default. Uploads may use all of it but the last second, in which what is left is broken off and cleaned up.
 _STOP_S: Final = 25.0
 _LAST_S: Final = 1.0
+_LEAVING_S: Final = 1.0
+_LOOK_S: Final = 0.02
 _THREADS: Final = 32
 _BACKLOG: Final = 1024
 _AGAIN_S: Final = 0.2
@@ -70,14 +73,16 @@ async def _serve(config: Config, files: Sequence[Path], inherited: Inherited | N
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    # By default it ends a process at once. What it asks for is the supervisor's to do.
+    loop.add_signal_handler(signal.SIGHUP, _log.warning, "SIGHUP replaces workers; restart a single process instead")
     async with contextlib.AsyncExitStack() as stack:
         if files:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="overlay-"))
             config = dataclasses.replace(config, store=StoreConfig(path=folder), ledger=LedgerConfig())
         running = await stack.enter_async_context(wired(config, ephemeral=bool(files)))
         lifecycle = Lifecycle()
-        app = application(running.services, running.web, lifecycle, now_s=running.now_s)
-        served = runner(app, shutdown_timeout_s=_LAST_S, access_log=sys.stderr)
+        app = application(running.services, running.web, lifecycle, now_s=running.now_s, metrics=running.metrics)
+        served = runner(app, shutdown_timeout_s=_LAST_S, access_log=sys.stderr, log_form=LogForm(config.server.log))
         await served.setup()
         stack.push_async_callback(served.cleanup)
         for path in files:
@@ -122,12 +127,18 @@ async def _stopped(stop: asyncio.Event, watched: Iterable[asyncio.Task[NoReturn]
 
 
 async def drain(served: web.AppRunner, lifecycle: Lifecycle, *, within_s: float) -> None:
-    """Take no new connections and no new uploads, wait for what is under way, and break off what is left in time."""
+    """Take no new connections, then no new uploads; wait for what is under way, and break off what is left in time.
+
+    A proxy may have sent a request over an open connection, or one just made, that was not read yet, and it cannot send
+    an upload again: so for a while everything is still answered, each answer being the last one on its connection.
+    """
     deadline_s = asyncio.get_running_loop().time() + within_s
-    lifecycle.draining = True
+    lifecycle.leaving = True
     _log.info("stopping; %d uploads under way", lifecycle.in_flight)
     for site in served.sites:
         await site.stop()
+    await _left(served, within_s=min(_LEAVING_S, within_s / 2))
+    lifecycle.draining = True
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout_at(deadline_s - _LAST_S):
             await lifecycle.idle()
@@ -138,6 +149,14 @@ async def drain(served: web.AppRunner, lifecycle: Lifecycle, *, within_s: float)
         left_s = max(deadline_s - asyncio.get_running_loop().time(), _LAST_S)
         # aiohttp waits this long twice: for handlers to end, then for those whose request's body it broke off.
         await served.server.shutdown(left_s / 2)
+
+
+async def _left(served: web.AppRunner, *, within_s: float) -> None:
+    """Wait until no connection is open, within a limit."""
+    loop = asyncio.get_running_loop()
+    ends_s = loop.time() + within_s
+    while served.server is not None and served.server.connections and loop.time() < ends_s:  # noqa: ASYNC110 - there is no event
+        await asyncio.sleep(_LOOK_S)
 
 
 async def _stage(running: Wired, path: Path) -> None:

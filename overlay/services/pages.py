@@ -16,6 +16,7 @@ from overlay.caching.threads import in_thread
 from overlay.domain import renderer
 from overlay.domain.errors import UnknownProject
 from overlay.domain.listing import listable
+from overlay.domain.measures import NO_MEASURES, Measures
 from overlay.domain.names import ABSENT, NormalizedName, Revision, Validator
 from overlay.domain.negotiate import content_encoding
 from overlay.domain.page import Encoding, Format, PageKey, Rendition, UpstreamPage, View
@@ -41,10 +42,19 @@ class Current:
 class Pages:
     """Serves the project pages of every view; remembers renditions up to `limit_bytes`."""
 
-    def __init__(self, upstream: Upstream, ledger: StageLedger, facts_of: FactsOf, *, limit_bytes: int) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        ledger: StageLedger,
+        facts_of: FactsOf,
+        *,
+        limit_bytes: int,
+        measures: Measures = NO_MEASURES,
+    ) -> None:
         self._upstream = upstream
         self._ledger = ledger
         self._facts_of = facts_of
+        self._measures = measures
         self._renditions: ByteLru[str, Rendition] = ByteLru(
             limit_bytes, lambda rendition: len(rendition.body) + _OVERHEAD_BYTES
         )
@@ -71,6 +81,7 @@ class Pages:
     async def rendition(self, view: View, current: Current) -> Rendition:
         """Return the page's bytes, rendered at most once. Raises LedgerUnavailable, UnknownProject."""
         held = self._renditions.get(current.etag)
+        self._measures.page(remembered=held is not None)
         if held is not None:
             return held
         return await self._flight.run(current.etag, lambda: self._render(view, current))

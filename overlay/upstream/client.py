@@ -6,6 +6,7 @@ when a redirect leaves upstream's origin.
 
 import hashlib
 import ssl
+import time
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from yarl import URL
 from overlay.caching.threads import in_thread
 from overlay.domain import html_reader, simple_json
 from overlay.domain.errors import InvalidConfig, UpstreamCorrupt, UpstreamUnavailable
+from overlay.domain.measures import NO_MEASURES, Measures, UpstreamAnswer
 from overlay.domain.names import ABSENT, NormalizedName, Validator
 from overlay.domain.page import Format, UpstreamPage
 from overlay.upstream.gunzip import gunzip, over_long
@@ -32,6 +34,9 @@ _CHUNK_BYTES: Final = 256 << 10
 _OK: Final = 200
 _NOT_MODIFIED: Final = 304
 _GONE: Final = frozenset({404, 410})
+_ANSWERS: Final = {_OK: UpstreamAnswer.PAGE, _NOT_MODIFIED: UpstreamAnswer.UNCHANGED} | dict.fromkeys(
+    _GONE, UpstreamAnswer.ABSENT
+)
 _REFUSED: Final = frozenset({401, 403})
 _PROXY_REFUSED: Final = 407
 
@@ -67,8 +72,11 @@ class UpstreamSettings:
 class UpstreamClient:
     """Fetches project pages; implements `UpstreamSource`. `aclose` ends its connections, `open` does both."""
 
-    def __init__(self, settings: UpstreamSettings, *, now_s: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: UpstreamSettings, *, now_s: Callable[[], float], measures: Measures = NO_MEASURES
+    ) -> None:
         self.settings = settings
+        self._measures = measures
         self._now_s = now_s
         self._session: aiohttp.ClientSession | None = None
 
@@ -131,15 +139,18 @@ class UpstreamClient:
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a GET and follow redirects. Raises UpstreamUnavailable for all that fails until the body is read."""
-        shown = self.settings.shown
+        shown, began_s, answer = self.settings.shown, time.perf_counter(), UpstreamAnswer.FAILED
         try:
             proxy = self.settings.proxy or None
             async with self._opened().get(url, headers=headers, timeout=timeout, proxy=proxy) as response:
                 yield response
+                answer = _ANSWERS.get(response.status, UpstreamAnswer.FAILED)
         except TimeoutError as err:  # aiohttp's timeouts are ClientErrors too: this clause comes first
             raise UpstreamUnavailable(f"Upstream {shown} did not answer completely in time.") from err
         except (aiohttp.ClientError, OSError, ValueError) as err:
             raise UpstreamUnavailable(f"Upstream {shown} could not be reached ({type(err).__name__}).") from err
+        finally:
+            self._measures.asked_upstream(answer, time.perf_counter() - began_s)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -9,13 +9,15 @@ from typing import Final
 from aiohttp import web
 
 from overlay.domain.errors import Draining
-from overlay.domain.ports import BlobStore, Documents, ProjectList, StageLedger, Upstream
+from overlay.domain.ports import BlobStore, Documents, Presigns, ProjectList, StageLedger, Upstream
 from overlay.services.access import Access
 from overlay.services.downloads import Downloads
 from overlay.services.pages import Pages
 from overlay.services.projects import Projects
 from overlay.services.releases import Releases
 from overlay.services.uploads import Uploads
+from overlay.web.forwarded import Network, Origin, believed
+from overlay.web.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,8 @@ class Services:
     ledger: StageLedger
     upstream: Upstream
     project_list: ProjectList
+    presigns: Presigns | None = None
+    """The blob store again, where clients may fetch from it themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +56,18 @@ class WebSettings:
     ephemeral: bool = False
     upload_idle_s: float = 60.0
     """An upload of which nothing arrives for this long is given up."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks whose X-Forwarded-* headers are believed."""
+    redirect_downloads: bool = False
+    """Send clients to the blob store for the files, where it can sign URLs."""
 
 
 class Lifecycle:
-    """Whether the server takes new uploads, and how many are under way."""
+    """Whether the server takes new connections and new uploads, and how many of these are under way."""
 
     def __init__(self) -> None:
+        self.leaving = False
+        """Every answer is the last one on its connection."""
         self.draining = False
         self.in_flight = 0
         self._idle = asyncio.Event()
@@ -85,13 +95,25 @@ class Lifecycle:
 SERVICES: Final = web.AppKey("services", Services)
 SETTINGS: Final = web.AppKey("settings", WebSettings)
 LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
+METRICS: Final = web.AppKey("metrics", Metrics)
+PROXIES: Final[web.AppKey[tuple[Network, ...]]] = web.AppKey("proxies")
+"""`trusted_proxies`, read once."""
 REQUEST_ID: Final = web.RequestKey("request_id", str)
+LAST: Final = web.RequestKey("last", bool)
+"""There, and true, when the connection is closed after this request's answer."""
+ROUTE: Final = web.RequestKey("route", str)
+"""The template of the route that the request took, without the prefix; not there when it took none."""
 
 
 def public_root(request: web.Request) -> str:
     """Return the overlay's root URL without a slash at its end, for help, receipts and redirects.
 
-    `public_url` where the operator set it. Else the request's own Host, which is fit for echoing to that client only.
+    `public_url` where the operator set it. Else the request's own Host, or what a trusted proxy says that was: fit for
+    echoing to that client only.
     """
     settings = request.app[SETTINGS]
-    return settings.public_url or f"{request.scheme}://{request.host}"
+    if settings.public_url:
+        return settings.public_url
+    seen = Origin(request.remote or "", request.scheme, request.host)
+    origin = believed(seen, request.headers, request.app[PROXIES])
+    return f"{origin.scheme}://{origin.host}"

@@ -14,7 +14,7 @@ from typing import Final
 from aiohttp import HttpVersion11, web
 
 from overlay import __version__
-from overlay.web.context import REQUEST_ID
+from overlay.web.context import LAST, REQUEST_ID
 
 SERVER: Final = f"overlay/{__version__}"
 
@@ -52,9 +52,9 @@ class Ready(web.StreamResponse):  # aiohttp's interface for answers that send th
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Send everything. The `on_response_prepare` signal stays silent: what `app.sign` adds is in the head."""
-        self._alive = request.keep_alive
+        self._alive = request.keep_alive and not request.get(LAST, False)
         writer = request.writer
-        head = self._head + _rest(request)
+        head = self._head + _rest(request, alive=self._alive)
         if request.method == "HEAD" or not self._content:
             await writer.write_eof(head)
         elif len(self._content) < _ONE_WRITE_BYTES:
@@ -68,14 +68,14 @@ class Ready(web.StreamResponse):  # aiohttp's interface for answers that send th
         """Do nothing: all is sent."""
 
 
-def _rest(request: web.BaseRequest) -> bytes:
+def _rest(request: web.BaseRequest, *, alive: bool) -> bytes:
     """Form the lines that no two answers share, and the empty line."""
     # The wall clock, as in the Date of every other answer.
     lines = f"Date: {_date(int(time.time()))}\r\nX-Request-Id: {request.get(REQUEST_ID, '')}\r\n"
     if request.version == HttpVersion11:
-        if not request.keep_alive:
+        if not alive:
             lines += "Connection: close\r\n"
-    elif request.keep_alive:
+    elif alive:
         lines += "Connection: keep-alive\r\n"
     return (lines + "\r\n").encode()
 

@@ -11,8 +11,10 @@ from typing import Final, TextIO
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
-from overlay.web.access_log import AccessLog, Lines
-from overlay.web.short_way import short_way
+from overlay.web.access_log import AccessLog, Lines, Watch
+from overlay.web.context import LAST, LIFECYCLE, METRICS, PROXIES, Lifecycle
+from overlay.web.log_format import LogForm
+from overlay.web.short_way import Route, short_way
 
 # standards trusted-publishing §5: foreign tokens may be long; 9 KiB are met in the wild.
 FIELD_BYTES: Final = 16 * 1024
@@ -58,19 +60,26 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        handler = short_way(self.app, server.request_handler)
+        handler = _leaving(self.app[LIFECYCLE], short_way(self.app, server.request_handler))
         return _Server(handler, request_factory=server.request_factory, **server._kwargs)  # noqa: SLF001
 
 
-def runner(app: web.Application, *, shutdown_timeout_s: float, access_log: TextIO | None = None) -> web.AppRunner:
+def runner(
+    app: web.Application,
+    *,
+    shutdown_timeout_s: float,
+    access_log: TextIO | None = None,
+    log_form: LogForm = LogForm.TEXT,
+) -> web.AppRunner:
     """Make a runner with the overlay's limits; requests under way get `shutdown_timeout_s` at cleanup.
 
-    `access_log` takes a line for every request.
+    `access_log` takes a line for every request, in the form of the log.
     """
+    lines = None if access_log is None else Lines(access_log, log_form)
     return Runner(
         app,
         access_log_class=AccessLog,
-        access_log=None if access_log is None else Lines(access_log),
+        access_log=Watch(app[METRICS], lines, app[PROXIES]),
         max_field_size=FIELD_BYTES,
         max_line_size=LINE_BYTES,
         auto_decompress=False,  # bodies are taken as they come: a bomb is refused, not unpacked
@@ -78,6 +87,17 @@ def runner(app: web.Application, *, shutdown_timeout_s: float, access_log: TextI
         read_bufsize=_READ_BYTES,
         shutdown_timeout=shutdown_timeout_s,
     )
+
+
+def _leaving(lifecycle: Lifecycle, route: Route) -> Route:
+    """Mark the requests after which their connections are closed."""
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        if lifecycle.leaving:
+            request[LAST] = True
+        return await route(request)
+
+    return handle
 
 
 def _refusal(exc: BaseException | None) -> tuple[int, str]:

@@ -13,8 +13,8 @@ from aiohttp import hdrs, web
 from overlay.domain.errors import InvalidName
 from overlay.domain.names import NormalizedName, project_name
 from overlay.domain.page import MAIN_VIEW
-from overlay.web.app import answered, sign
-from overlay.web.context import SERVICES, SETTINGS
+from overlay.web.app import PROJECT_PAGE, answered, sign
+from overlay.web.context import ROUTE, SERVICES, SETTINGS
 from overlay.web.errors import Door
 from overlay.web.ready import Ready
 from overlay.web.simple import page_answer
@@ -42,6 +42,7 @@ def short_way(app: web.Application, route: Route) -> Route:
         plain = request.method == "GET" and len(path) < _LONGEST_PATH and _plain(path, root) is not None
         if not plain or hdrs.EXPECT in request.headers:
             return await route(request)
+        request[ROUTE] = PROJECT_PAGE
         response = await answered(request, answer_page, Door.SIMPLE)
         if not isinstance(response, Ready):  # the application would sign it on its way out
             await sign(request, response)

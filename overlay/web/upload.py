@@ -20,7 +20,7 @@ from overlay.domain.rules import Severity
 from overlay.services.intake import Field, FilePart
 from overlay.services.uploads import Receipt
 from overlay.web.auth import caller
-from overlay.web.context import LIFECYCLE, SERVICES, SETTINGS, public_root
+from overlay.web.context import LIFECYCLE, METRICS, SERVICES, SETTINGS, public_root
 
 _HEADER_BYTES: Final = 16 * 1024
 _HEADER_COUNT: Final = 16
@@ -39,7 +39,12 @@ _Event: TypeAlias = "multipart.MultipartSegment | bytes | None"
 
 
 async def upload(request: web.Request) -> web.Response:
-    """Answer POST /legacy/: authenticate, then stream."""
+    """Answer POST /legacy/."""
+    return _accepted(request, await request.app[METRICS].upload(_received(request)))
+
+
+async def _received(request: web.Request) -> Receipt:
+    """Authenticate, then stream."""
     with request.app[LIFECYCLE].upload():
         token = await caller(request)
         limit_bytes = request.app[SETTINGS].upload_limit_bytes
@@ -49,8 +54,7 @@ async def upload(request: web.Request) -> web.Response:
         if coding.strip().lower() != "identity":  # unpacking would be the sender's choice of how much we do
             raise BadUpload(f"The body has Content-Encoding {coding[:40]!r}; send the form as it is.")
         async with contextlib.aclosing(_parts(request)) as parts:
-            receipt = await request.app[SERVICES].uploads.receive(token, MAIN, parts)
-    return _accepted(request, receipt)
+            return await request.app[SERVICES].uploads.receive(token, MAIN, parts)
 
 
 async def wrong_method(request: web.Request) -> web.Response:

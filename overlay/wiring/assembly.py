@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from overlay.config.tables import Config
+from overlay.domain.measures import Measures
 from overlay.domain.names import UploadId
 from overlay.domain.ports import ProjectList, Upstream
 from overlay.services.access import Access
@@ -22,7 +23,12 @@ from overlay.wiring.store import Store
 
 
 def services_on(
-    config: Config, store: Store, upstream: Upstream, project_list: ProjectList, now_s: Callable[[], float]
+    config: Config,
+    store: Store,
+    upstream: Upstream,
+    project_list: ProjectList,
+    now_s: Callable[[], float],
+    measures: Measures,
 ) -> Services:
     """Give every service what it needs."""
     facts_of, reports, now_us = facts_reader(), Reports(store.blobs), microseconds(now_s)
@@ -45,7 +51,7 @@ def services_on(
             now_us=now_us,
             new_upload_id=_new_upload_id,
         ),
-        pages=Pages(upstream, store.ledger, facts_of, limit_bytes=config.cache.page_bytes // 2),
+        pages=Pages(upstream, store.ledger, facts_of, limit_bytes=config.cache.page_bytes // 2, measures=measures),
         projects=Projects(project_list, store.ledger, upstream, facts_of),
         downloads=Downloads(
             blobs=store.blobs,
@@ -70,6 +76,7 @@ def services_on(
         ledger=store.ledger,
         upstream=upstream,
         project_list=project_list,
+        presigns=store.presigns,
     )
 
 
@@ -77,6 +84,8 @@ def _uploads(config: Config, spool: Path) -> UploadSettings:
     return UploadSettings(
         limit_bytes=config.uploads.limit_bytes,
         quota_bytes=config.uploads.quota_bytes,
+        token_quota_bytes=config.uploads.token_quota_bytes,
+        token_uploads_per_minute=config.uploads.token_uploads_per_minute,
         replace=config.uploads.replace,
         strict=config.uploads.strict,
         fresh_s=config.upstream.fresh_s,
@@ -96,6 +105,8 @@ def web_settings(config: Config, *, ephemeral: bool) -> WebSettings:
         upload_limit_bytes=config.uploads.limit_bytes,
         templates=config.web.templates,
         ephemeral=ephemeral,
+        trusted_proxies=config.server.trusted_proxies,
+        redirect_downloads=config.store.downloads == "redirect",
     )
 
 

@@ -18,13 +18,14 @@ from overlay.caching.threads import in_thread
 from overlay.config.tables import Config, LedgerConfig, StoreConfig
 from overlay.domain.errors import InvalidConfig, LedgerUnavailable, StoreUnavailable
 from overlay.domain.layout import RECORDS
+from overlay.domain.measures import NO_MEASURES, Measures
 from overlay.domain.ports import Documents
 from overlay.services.first_token import require_stored_admin
 from overlay.services.rebuild import mark
 from overlay.services.upkeep import Upkeep
 from overlay.storage.blobs_s3 import S3Blobs
 from overlay.storage.documents_s3 import S3Documents
-from overlay.storage.files import empty_spool, own_folder
+from overlay.storage.files import empty_left_spools, empty_spool, own_folder
 from overlay.storage.ledger_redis import RedisLedger, redis_ledger
 from overlay.storage.redis_url import RedisTarget, parse
 from overlay.storage.s3_client import Addressing, Bucket, S3Settings, open_bucket
@@ -36,21 +37,21 @@ _log = logging.getLogger("overlay")
 
 
 @contextlib.asynccontextmanager
-async def shared_store(config: Config, now_s: Callable[[], float]) -> AsyncIterator[Store]:
+async def shared_store(config: Config, now_s: Callable[[], float], measures: Measures) -> AsyncIterator[Store]:
     """Connect to bucket and Redis and look after the ledger.
 
     Raises InvalidConfig; StoreUnavailable where only the bucket knows whether there is an admin token.
     """
     async with contextlib.AsyncExitStack() as stack:
         local = await in_thread(_local, config.server.local_path, stack)
-        bucket = await stack.enter_async_context(open_bucket(_settings(config.store)))
+        bucket = await stack.enter_async_context(open_bucket(_settings(config.store), measures=measures))
         documents = S3Documents(bucket)
         if not config.admin_token:
             await require_stored_admin(documents, now_s=now_s)
-        ledger = await stack.enter_async_context(_ledger(config.ledger, now_s))
+        ledger = await stack.enter_async_context(_ledger(config.ledger, now_s, measures))
         await _check(bucket, ledger)
         blobs = S3Blobs(bucket)
-        upkeep = asyncio.ensure_future(_upkeep(config.ledger, documents, ledger, now_s))
+        upkeep = asyncio.ensure_future(_upkeep(config.ledger, documents, ledger, now_s, measures))
         stack.push_async_callback(_ended, upkeep)
         yield Store(
             blobs=blobs,
@@ -91,7 +92,11 @@ async def _check(bucket: Bucket, ledger: RedisLedger) -> None:
 
 
 async def _upkeep(
-    config: LedgerConfig, documents: Documents, ledger: RedisLedger, now_s: Callable[[], float]
+    config: LedgerConfig,
+    documents: Documents,
+    ledger: RedisLedger,
+    now_s: Callable[[], float],
+    measures: Measures,
 ) -> NoReturn:
     """Mark the store as soon as that is possible, then keep the ledger. Raises RecordCorrupt for a newer store."""
     while True:
@@ -106,6 +111,7 @@ async def _upkeep(
         reconcile_s=config.reconcile_s,
         now_us=lambda: int(now_s() * 1_000_000),
         wait=asyncio.sleep,
+        measures=measures,
     )
     await upkeep.run()
 
@@ -122,18 +128,22 @@ def _local(path: str, stack: contextlib.AsyncExitStack) -> Path:
     root = Path(path).absolute()
     with translating(f"opening {root} ([server] local_path)"):
         folder, lock = own_folder(root)
+        empty_left_spools(root)
     stack.callback(lock.release)
     return folder
 
 
 @contextlib.asynccontextmanager
-async def _ledger(config: LedgerConfig, now_s: Callable[[], float]) -> AsyncIterator[RedisLedger]:
+async def _ledger(
+    config: LedgerConfig, now_s: Callable[[], float], measures: Measures = NO_MEASURES
+) -> AsyncIterator[RedisLedger]:
     target = await in_thread(_target, config)
     async with redis_ledger(
         target,
         prefix=config.prefix,
         wait_replicas=config.wait_replicas,
         now_us=lambda: int(now_s() * 1_000_000),
+        measures=measures,
     ) as ledger:
         yield ledger
 

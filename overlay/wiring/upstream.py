@@ -7,6 +7,7 @@ from pathlib import Path
 from overlay import __version__
 from overlay.config.tables import Config
 from overlay.domain.errors import InvalidConfig
+from overlay.domain.measures import NO_MEASURES, Measures
 from overlay.upstream.cached import CachedUpstream
 from overlay.upstream.client import UpstreamClient, UpstreamSettings
 from overlay.upstream.page_files import PageFiles
@@ -14,9 +15,11 @@ from overlay.upstream.project_list import UpstreamProjectList
 
 
 @contextlib.asynccontextmanager
-async def upstream_client(config: Config, now_s: Callable[[], float]) -> AsyncIterator[UpstreamClient]:
+async def upstream_client(
+    config: Config, now_s: Callable[[], float], measures: Measures = NO_MEASURES
+) -> AsyncIterator[UpstreamClient]:
     """Connect to upstream. Raises InvalidConfig."""
-    async with UpstreamClient(_settings(config), now_s=now_s).open() as client:
+    async with UpstreamClient(_settings(config), now_s=now_s, measures=measures).open() as client:
         yield client
 
 

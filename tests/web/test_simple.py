@@ -287,11 +287,14 @@ async def test_health_and_readiness(overlay: Running, index: ScriptedIndex) -> N
             assert response.status == 200
     async with overlay.get("/-/ready") as response:
         assert "503" in json.loads(await response.read())["upstream"]
-    overlay.lifecycle.draining = True
+    overlay.lifecycle.leaving = True
     async with overlay.get("/-/ready") as response:
         assert response.status == 503
         assert json.loads(await response.read())["server"] == "stopping"
-    assert (await overlay.upload(wheel("demo", "1.0"))).status == 503
+    overlay.lifecycle.draining = True
+    refused = await overlay.upload(wheel("demo", "1.0"))
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+    assert "stopping" in refused.body
 
 
 @pytest.mark.parametrize("path", ["/_/oidc/audience", "/.well-known/pytp", "/_/oidc/mint-token"])
