@@ -99,6 +99,20 @@ async def test_a_worker_that_is_killed_is_started_again(host: Served) -> None:
     assert set(statuses) == {200}
 
 
+async def test_a_worker_that_is_killed_before_it_serves_is_started_again(backing: Backing, tmp_path: Path) -> None:
+    """Only one that ends by itself, with a reason that it gives, ends the host."""
+    async with ScriptedIndex() as index:
+        host = backing.host(tmp_path.name, index.simple_url, workers=WORKERS)
+        await host.launch()
+        try:
+            await until(lambda: len(workers(host)) == WORKERS)
+            for pid in workers(host):
+                psutil.Process(pid).kill()
+            await host.ready()
+        finally:
+            await host.kill()
+
+
 async def test_a_hang_up_replaces_every_worker_and_no_request_fails(host: Served) -> None:
     """The new ones have read the configuration anew."""
     assert await stage(host, "1.0") == 200
