@@ -21,6 +21,8 @@ from tests.fakes.index import JSON, ScriptedIndex
 from tests.running import ADMIN, basic, form
 from tests.served import Served
 
+pytestmark = pytest.mark.hosts
+
 WORKERS: Final = 2
 WALKERS: Final = 4
 RIVALS: Final = 12

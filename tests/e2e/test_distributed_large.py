@@ -12,6 +12,8 @@ from tests.fakes.index import ScriptedIndex
 from tests.large import FILENAME, MIB, Memory, hash_of, large_wheel, upload, url_of
 from tests.served import Served
 
+pytestmark = pytest.mark.hosts
+
 RISE_LIMIT_BYTES: Final = 96 * MIB
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aiohttp
 import psutil
+import pytest
 
 from overlay.domain.page import Format
 from tests.builders import wheel
@@ -17,6 +18,8 @@ from tests.fakes.index import ScriptedIndex
 from tests.nginx import nginx_in_front_of
 from tests.running import ADMIN, basic, form
 from tests.served import Served
+
+pytestmark = pytest.mark.hosts
 
 READERS = 3
 UPLOADERS = 2

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.soak.run import soak
+
+pytestmark = pytest.mark.hosts
 
 SEED = 3
 SHORT_S = 30.0
