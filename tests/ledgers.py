@@ -15,6 +15,7 @@ from overlay.storage.redis_url import parse
 from tests.redis_servers import RedisServer, cluster_url
 
 NOW_US: Final = 1_700_000_000_000_000
+_PATIENCE_S: Final = 30.0  # longer than any pause that is only load
 
 
 class MakeLedger(Protocol):
@@ -73,10 +74,21 @@ LEDGERS: Final[list[MakeLedger]] = [in_process, in_valkey, in_redis, in_cluster]
 
 
 def open_ledger(
-    url: str, *, prefix: str = "", wait_replicas: int = 0, now_us: Callable[[], int] = standing
+    url: str,
+    *,
+    prefix: str = "",
+    wait_replicas: int = 0,
+    now_us: Callable[[], int] = standing,
+    patience_s: float = _PATIENCE_S,
 ) -> AbstractAsyncContextManager[RedisLedger]:
     """Open a ledger, under a prefix that nothing else has unless one is given."""
-    return redis_ledger(parse(url), prefix=prefix or secrets.token_hex(8), wait_replicas=wait_replicas, now_us=now_us)
+    return redis_ledger(
+        parse(url),
+        prefix=prefix or secrets.token_hex(8),
+        wait_replicas=wait_replicas,
+        now_us=now_us,
+        patience_s=patience_s,
+    )
 
 
 async def stage(ledger: StageLedger, file: StagedFile, *, replace: bool = True) -> Staged:

@@ -40,11 +40,12 @@ from overlay.storage.redis_coalesced import CoalescedReads
 from overlay.storage.redis_connections import RedisConnections
 from overlay.storage.redis_layout import Keys
 from overlay.storage.redis_lead import leading, read_state
-from overlay.storage.redis_link import LONG_PATIENCE_S, RedisLink
+from overlay.storage.redis_link import LONG_PATIENCE_S, PATIENCE_S, RedisLink
 from overlay.storage.redis_url import RedisTarget
 
 # Longer than anything is remembered by one clock, because those of hosts differ.
 _SPENT_HELD_S: Final = 600
+_LOOK_UPS: Final = 3  # of Sentinels or a cluster's nodes, within one question's patience
 _DECODED_INLINE: Final = 100  # a file takes some microseconds; more of them go to a thread
 
 
@@ -220,10 +221,15 @@ async def redis_ledger(
     prefix: str,
     wait_replicas: int,
     now_us: Callable[[], int],
+    patience_s: float = PATIENCE_S,
     measures: Measures = NO_MEASURES,
 ) -> AsyncIterator[RedisLedger]:
-    """Open a ledger; nothing is asked of Redis before the first call. Raises InvalidConfig for a bad prefix."""
-    link = RedisLink(RedisConnections(target), wait_replicas=wait_replicas, measures=measures)
+    """Open a ledger; nothing is asked of Redis before the first call. Raises InvalidConfig for a bad prefix.
+
+    `patience_s` is how long a page's question may take.
+    """
+    connections = RedisConnections(target, look_up_patience_s=patience_s / _LOOK_UPS)
+    link = RedisLink(connections, wait_replicas=wait_replicas, patience_s=patience_s, measures=measures)
     try:
         yield RedisLedger(link, Keys(prefix), now_us)
     finally:

@@ -25,17 +25,20 @@ AnyConnection: TypeAlias = "Connection | UnixDomainSocketConnection"
 # A lost idle connection, a primary elsewhere, and a cluster's slot on the move: each may cost one attempt.
 _ATTEMPTS: Final = 4
 _CONNECTIONS: Final = 32
-_LOOK_UP_PATIENCE_S: Final = 0.25
 _HARMLESS: Final = {"NOSCRIPT", "NOPERM"}
 _FAILURES: Final = (RedisError, OSError, TimeoutError)
 _SILENT: Final = "What is staged is unknown: the ledger's Redis did not answer. Try again in a moment."
 
 
 class RedisConnections:
-    """Sends commands to the primary, over at most `_CONNECTIONS` connections; the caller closes it."""
+    """Sends commands to the primary, over at most `_CONNECTIONS` connections; the caller closes it.
 
-    def __init__(self, target: RedisTarget) -> None:
+    Who is asked for the primary has `look_up_patience_s` to answer, then the next one is asked.
+    """
+
+    def __init__(self, target: RedisTarget, *, look_up_patience_s: float) -> None:
         self._target = target
+        self._look_up_patience_s = look_up_patience_s
         self._seeds = list(target.addresses)
         self._address: Address | None = None
         self._idle: list[AnyConnection] = []
@@ -129,7 +132,7 @@ class RedisConnections:
     async def _first_answer(self, ask: Callable[[Address], Awaitable[Address | None]]) -> Address:
         for address in tuple(self._seeds):
             with suppress(*_FAILURES):
-                async with asyncio.timeout(_LOOK_UP_PATIENCE_S):
+                async with asyncio.timeout(self._look_up_patience_s):
                     found = await ask(address)
                 if found is not None:
                     return found

@@ -23,10 +23,21 @@ _log = logging.getLogger(__name__)
 
 
 class RedisLink:
-    """The ledger's commands; `wait_replicas` have every change before its answer. The caller closes it."""
+    """The ledger's commands; `wait_replicas` have every change before its answer. The caller closes it.
 
-    def __init__(self, connections: RedisConnections, *, wait_replicas: int, measures: Measures = NO_MEASURES) -> None:
+    A command has `patience_s`, or longer where that is said.
+    """
+
+    def __init__(
+        self,
+        connections: RedisConnections,
+        *,
+        wait_replicas: int,
+        patience_s: float = PATIENCE_S,
+        measures: Measures = NO_MEASURES,
+    ) -> None:
         self._connections = connections
+        self._patience_s = patience_s
         self._measures = measures
         self._wait_replicas = wait_replicas
 
@@ -40,7 +51,7 @@ class RedisLink:
         keys: Sequence[str],
         arguments: Sequence[str | bytes | int] = (),
         *,
-        patience_s: float = PATIENCE_S,
+        patience_s: float = 0.0,
     ) -> list[Reply]:
         """Return what the script answers. Raises LedgerUnavailable, LeadLost."""
         rest: Command = (len(keys), *keys, *arguments)
@@ -60,13 +71,13 @@ class RedisLink:
 
     async def values(self, keys: Sequence[str]) -> list[bytes | None]:
         """Read several keys of one moment."""
-        (reply,) = await self._exchange([("MGET", *keys)], patience_s=PATIENCE_S)
+        (reply,) = await self._exchange([("MGET", *keys)])
         return cast("list[bytes | None]", _sound(reply))
 
     async def values_and_server(self, keys: Sequence[str]) -> tuple[list[bytes | None], str]:
         """Read several keys, and the run id of the server, "" where it does not tell."""
         commands: list[Command] = [("MGET", *keys), ("INFO", "server")]
-        values, info = await self._exchange(commands, patience_s=PATIENCE_S)
+        values, info = await self._exchange(commands)
         return cast("list[bytes | None]", _sound(values)), _facts(info).get("run_id", "")
 
     async def keys(self, pattern: str) -> list[str]:
@@ -87,7 +98,7 @@ class RedisLink:
         taken at its operator's word, with a warning.
         """
         try:
-            (reply,) = await self._exchange([("INFO",)], patience_s=PATIENCE_S)
+            (reply,) = await self._exchange([("INFO",)])
         except LedgerUnavailable as err:
             if isinstance(err.__cause__, AuthenticationError):
                 raise InvalidConfig(("[ledger] url: Redis refuses the user name or password.",)) from err
@@ -108,10 +119,10 @@ class RedisLink:
             commands.append(("WAIT", self._wait_replicas, _WAIT_MS))
         return await self._exchange(commands, patience_s=patience_s)
 
-    async def _exchange(self, commands: Sequence[Command], *, patience_s: float) -> list[Reply]:
+    async def _exchange(self, commands: Sequence[Command], *, patience_s: float = 0.0) -> list[Reply]:
         began_s, answered = time.perf_counter(), False
         try:
-            replies = await self._connections.exchange(commands, patience_s=patience_s)
+            replies = await self._connections.exchange(commands, patience_s=max(patience_s, self._patience_s))
             answered = True
         finally:
             self._measures.asked_ledger(time.perf_counter() - began_s, answered=answered)
