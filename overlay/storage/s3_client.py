@@ -7,6 +7,10 @@ Bodies are signed (x-amz-content-sha256), so the server checks what arrives over
 checksums are off: over HTTPS they turn bodies into aws-chunked, which some servers store as the Content-Encoding.
 Answers are never decoded, whatever Content-Encoding they carry, and ETags are handed back, never compared.
 Rejected: aiobotocore (pins botocore, a second client to follow), s3transfer (its own threads, no backpressure).
+
+Rights needed: s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on `<bucket>/<prefix>*`,
+s3:ListBucket (it may be bound to the prefix by s3:prefix) and s3:ListBucketMultipartUploads on the bucket; with a KMS
+key kms:GenerateDataKey and kms:Decrypt on it. Without ListBucket a missing key looks like a refusal.
 """
 
 import asyncio
@@ -174,7 +178,8 @@ class Bucket:
 
     async def check(self) -> None:
         """Ask the server one small question. Raises StoreUnavailable saying what to check."""
-        await self.run("asking for the bucket", partial(self.client.list_objects_v2, Bucket=self.name, MaxKeys=1))
+        ask = partial(self.client.list_objects_v2, Bucket=self.name, Prefix=self._prefix, MaxKeys=1)
+        await self.run("asking for the bucket", ask)
 
     async def close(self) -> None:
         """Wait for what still tidies up."""

@@ -25,7 +25,7 @@ from overlay.web.context import (
 from overlay.web.errors import Door, answer, said
 from overlay.web.exposition import show_metrics
 from overlay.web.forwarded import is_host, networks
-from overlay.web.metrics import Metrics
+from overlay.web.metrics import NO_ROUTE, Metrics
 from overlay.web.operations import NOW_S
 from overlay.web.probes import PROBES, health, probes, ready
 from overlay.web.ready import SERVER
@@ -100,8 +100,8 @@ def _below(prefix: str, route: web.RouteDef) -> web.RouteDef:
 @web.middleware
 async def _answering(request: web.Request, handler: Handler) -> web.StreamResponse:
     resource = request.match_info.route.resource
-    if resource is not None:
-        request[ROUTE] = resource.canonical.removeprefix(request.app[SETTINGS].prefix)
+    template = NO_ROUTE if resource is None else resource.canonical
+    request[ROUTE] = template.removeprefix(request.app[SETTINGS].prefix)
     return await answered(request, handler, _door(request))
 
 
@@ -115,7 +115,7 @@ async def answered(request: web.Request, handler: Handler, door: Door) -> web.St
     except OverlayError as err:
         if _begun(request):
             _log.warning("request %s broke off: %s", request[REQUEST_ID], err)
-            request.app[METRICS].broke_off(request.get(ROUTE))
+            request.app[METRICS].broke_off(request[ROUTE])
             raise ConnectionAbortedError from err
         return _shown(request, door, answer(err, door, request.headers.get("Accept")), str(err))
     except web.HTTPException as err:
@@ -129,7 +129,7 @@ async def answered(request: web.Request, handler: Handler, door: Door) -> web.St
     except Exception:  # noqa: BLE001 - the outermost edge
         _log.exception("request %s failed: %s %s", request[REQUEST_ID], request.method, request.rel_url.raw_path)
         if _begun(request):
-            request.app[METRICS].broke_off(request.get(ROUTE))
+            request.app[METRICS].broke_off(request[ROUTE])
             raise ConnectionAbortedError from None
         sentence = f"The server failed; its log has the request {request[REQUEST_ID]}."
         return said(500, sentence, door, request.headers.get("Accept"), {})

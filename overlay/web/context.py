@@ -102,7 +102,7 @@ REQUEST_ID: Final = web.RequestKey("request_id", str)
 LAST: Final = web.RequestKey("last", bool)
 """There, and true, when the connection is closed after this request's answer."""
 ROUTE: Final = web.RequestKey("route", str)
-"""The template of the route that the request took, without the prefix; not there when it took none."""
+"""The template of the route that the request took, without the prefix; not there before it reached the router."""
 
 
 def public_root(request: web.Request) -> str:

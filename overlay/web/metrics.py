@@ -152,20 +152,20 @@ class Metrics:
             registry=registry,
         )
 
-    def answered(self, route: str | None, method: str, status: int, seconds: float) -> None:
-        """Note a request; `route` is its template, None where none was found."""
-        tally = self._requests.get((route or NO_ROUTE, method, status))
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Note a request; `route` is its template, NO_ROUTE where none was found."""
+        tally = self._requests.get((route, method, status))
         if tally is None:
             shown = method if method in _METHODS else "other"  # clients may make up as many as they like
-            tally = self._requests.setdefault((route or NO_ROUTE, shown, status), _Tally())
+            tally = self._requests.setdefault((route, shown, status), _Tally())
         tally.counts[bisect_left(_SECONDS, seconds)] += 1  # as `add` does: a call less for every page
         tally.sum_s += seconds
         if not self._flush_due:
             self._flush_later()
 
-    def broke_off(self, route: str | None) -> None:
+    def broke_off(self, route: str) -> None:
         """Note an answer that could not be completed."""
-        self._broken_off.labels(route or NO_ROUTE).inc()
+        self._broken_off.labels(route).inc()
 
     def page(self, *, remembered: bool) -> None:
         """Note that a project page was wanted; the request itself is noted later, and flushed."""

@@ -5,8 +5,10 @@ between its begin and its end (linearizability). One that got no good answer may
 or never; but what is late respects the order of the ledger: a 503 ends an upload's work, so its serial is smaller than
 that of every upload that begins later, and a withdrawal ends only what it found.
 
-All explanations are followed at once (Lowe's just-in-time search): a configuration is what the register holds and
-which acts are still open. An act takes effect only when one that ends needs it.
+All explanations are followed at once, through the begins and ends of all acts in order of time. A change happens only
+when a read needs it or when its act ends, never sooner than it must. What was still open when the last change happened
+may, later on, be taken to have happened just before that one: there it needs no instant of its own. So few states are
+left, where trying all orders of concurrent acts would make thousands.
 """
 
 from collections.abc import Iterable, Iterator
@@ -30,30 +32,32 @@ class Step:
     """Whether its answer says that it was done. A read is always known."""
 
 
-class _Open(NamedTuple):
-    """The acts that have begun and not yet taken effect."""
+class _State(NamedTuple):
+    """One way it may be: what the register holds and since which event, and what has begun and not happened yet."""
 
-    writes: frozenset[Step]
+    held: Step | None
+    since: int
+    changes: frozenset[Step]
+    """Known ones: they will have happened when they end."""
     reads: frozenset[Step]
-    unknown: frozenset[Step]
+    maybe: frozenset[Step]
+    """Changes of which nobody knows whether they ever happen."""
 
-    def without(self, step: Step) -> "_Open":
-        return _Open(self.writes - {step}, self.reads - {step}, self.unknown - {step})
-
-
-_Held = Step | None  # the write that the register holds the value of
-_Configurations = dict[_Held, set[_Open]]
+    def without(self, step: Step) -> "_State":
+        return self._replace(changes=self.changes - {step}, reads=self.reads - {step}, maybe=self.maybe - {step})
 
 
 def first_unexplained(steps: Iterable[Step]) -> Step | None:
     """Return the first act, by its end, after which no explanation is left; None where all can be explained."""
-    configurations: _Configurations = {None: {_Open(frozenset(), frozenset(), frozenset())}}
-    for step, begins in _events(steps):
+    states = {_State(None, -1, frozenset(), frozenset(), frozenset())}
+    began: dict[Step, int] = {}
+    for now, (step, begins) in enumerate(_events(steps)):
         if begins:
-            configurations = _begun(configurations, step)
+            began[step] = now
+            states = {_opened(state, step) for state in states}
         elif step.known:
-            configurations = _pruned(_with_effect(configurations, step))
-            if not configurations:
+            states = _pruned({after for state in states for after in _ended(state, step, now, began)}, began)
+            if not states:
                 return step
     return None
 
@@ -66,76 +70,90 @@ def _events(steps: Iterable[Step]) -> Iterator[tuple[Step, bool]]:
         yield step, begins
 
 
-def _begun(configurations: _Configurations, step: Step) -> _Configurations:
-    begun: _Configurations = {}
-    for held, openings in configurations.items():
-        for opened in openings:
-            if step.kind == "read":
-                now = opened if _fits(step, held) else opened._replace(reads=opened.reads | {step})
-            elif step.known:
-                now = opened._replace(writes=opened.writes | {step})
-            else:
-                now = opened._replace(unknown=opened.unknown | {step})
-            begun.setdefault(held, set()).add(now)
-    return begun
+def _opened(state: _State, step: Step) -> _State:
+    if step.kind == "read":
+        return state if _fits(step, state.held) else state._replace(reads=state.reads | {step})
+    if step.known:
+        return state._replace(changes=state.changes | {step})
+    return state._replace(maybe=state.maybe | {step})
 
 
-def _with_effect(configurations: _Configurations, step: Step) -> _Configurations:
-    """Keep the configurations in which the act has taken effect, or can do so now after some of the open ones."""
-    done: _Configurations = {}
-    for held, openings in configurations.items():
-        for opened in openings:
-            if step not in opened.writes and step not in opened.reads:
-                done.setdefault(held, set()).add(opened)
+def _ended(state: _State, step: Step, now: int, began: dict[Step, int]) -> Iterator[_State]:
+    """Yield every state in which the act has happened by now."""
+    if step in state.changes:
+        if began[step] < state.since:
+            yield _passed(state, step, began)
+        yield from _changed(state, step, now)
+    elif step in state.reads:
+        for change in state.changes | state.maybe:
+            if not _fits(step, _outcome(change)):
                 continue
-            for reached, left in _reachable(held, opened, step):
-                done.setdefault(reached, set()).add(left)
-    return done
+            if max(began[step], began[change]) < state.since:
+                yield _passed(state, change, began)
+            yield from _changed(state, change, now)
+    else:
+        yield state
 
 
-def _reachable(held: _Held, opened: _Open, goal: Step) -> Iterator[tuple[_Held, _Open]]:
-    """Yield every configuration in which the goal takes effect last."""
-    seen: _Configurations = {held: {opened}}
-    waiting = [(held, opened)]
-    while waiting:
-        at, left = waiting.pop()
-        for after, then in _changes(at, left):
-            if goal not in then.writes and goal not in then.reads:
-                yield after, then
-            elif not any(_covers(other, then) for other in seen.setdefault(after, set())):
-                seen[after].add(then)
-                waiting.append((after, then))
+def _passed(state: _State, change: Step, began: dict[Step, int]) -> _State:
+    """Let a change happen, and be read, just before the last one."""
+    reads = {read for read in state.reads if began[read] < state.since and _fits(read, _outcome(change))}
+    return state.without(change)._replace(reads=state.reads - reads)
 
 
-def _changes(held: _Held, opened: _Open) -> Iterator[tuple[_Held, _Open]]:
-    """Yield what one more change makes of a configuration; reads that fit then take effect with it."""
-    for step in opened.writes | opened.unknown:
-        if not step.known and held is not None and held.began_s >= step.ended_s:
-            continue  # late: what it would replace or end has a greater serial, or was not there yet
-        left = opened.without(step)
-        if step.kind == "write" and held is not None and held.value == step.value:
-            yield held, left  # the same bytes again: nothing changed
-        after = step if step.kind == "write" else None
-        yield after, left._replace(reads=frozenset(read for read in left.reads if not _fits(read, after)))
+def _changed(state: _State, change: Step, now: int) -> Iterator[_State]:
+    """Yield the states after a change that happens now, if need be after another one that makes way for it."""
+    if _may_follow(change, state.held):
+        yield from _after(state, change, now)
+        return
+    for other in state.changes | state.maybe:
+        if other != change and _may_follow(other, state.held) and _may_follow(change, _outcome(other)):
+            for between in _after(state, other, now):
+                yield from _after(between, change, now)
 
 
-def _fits(read: Step, held: _Held) -> bool:
+def _after(state: _State, change: Step, now: int) -> Iterator[_State]:
+    left = state.without(change)
+    if state.held is not None and state.held.value == _value(change):
+        yield left  # the same bytes again: nothing changed
+    held = _outcome(change)
+    yield left._replace(held=held, since=now, reads=frozenset(read for read in left.reads if not _fits(read, held)))
+
+
+def _may_follow(change: Step, held: Step | None) -> bool:
+    """Say whether the change may end what is held: what is late ends nothing that began after its answer."""
+    return change.known or held is None or held.began_s < change.ended_s
+
+
+def _outcome(change: Step) -> Step | None:
+    return change if change.kind == "write" else None
+
+
+def _value(change: Step) -> str | None:
+    return change.value if change.kind == "write" else None
+
+
+def _fits(read: Step, held: Step | None) -> bool:
     if read.value == PRESENT:
         return held is not None
     return read.value == (None if held is None else held.value)
 
 
-def _covers(one: _Open, other: _Open) -> bool:
-    """Say whether whatever can follow from the other can follow from this one."""
-    return one.writes == other.writes and one.reads <= other.reads and one.unknown >= other.unknown
+def _pruned(states: set[_State], began: dict[Step, int]) -> set[_State]:
+    """Leave out states from which nothing can follow that cannot follow from another one."""
+    by_held: dict[Step | None, list[_State]] = {}
+    for state in sorted(states, key=lambda one: (-one.since, len(one.reads), -len(one.maybe), -len(one.changes))):
+        kept = by_held.setdefault(state.held, [])
+        if not any(_covers(other, state, began) for other in kept):
+            kept.append(state)
+    return {state for kept in by_held.values() for state in kept}
 
 
-def _pruned(configurations: _Configurations) -> _Configurations:
-    pruned: _Configurations = {}
-    for held, openings in configurations.items():
-        kept: set[_Open] = set()
-        for opened in sorted(openings, key=lambda one: (len(one.reads), -len(one.unknown))):
-            if not any(_covers(other, opened) for other in kept):
-                kept.add(opened)
-        pruned[held] = kept
-    return pruned
+def _covers(one: _State, other: _State, began: dict[Step, int]) -> bool:
+    return (
+        one.since >= other.since
+        and one.reads <= other.reads
+        and one.maybe >= other.maybe
+        and one.changes >= other.changes
+        and all(began[change] < one.since for change in one.changes - other.changes)
+    )

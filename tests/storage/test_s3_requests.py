@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
+from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
@@ -139,6 +140,25 @@ async def test_encryption_and_storage_class_are_passed(size: int) -> None:
         assert headers["x-amz-server-side-encryption"] == "aws:kms"
         assert headers["x-amz-server-side-encryption-aws-kms-key-id"] == "key-1"
         assert headers["x-amz-storage-class"] == "STANDARD_IA"
+
+
+async def test_nothing_outside_the_prefix_is_asked_for() -> None:
+    """So that credentials may be bound to it: a listing names it, every other key begins with it."""
+    async with open_bucket(SETTINGS, SESSION) as bucket:
+        scripted, blobs, documents = Scripted().on(bucket), S3Blobs(bucket), S3Documents(bucket)
+        await write(bucket, PART_BYTES + 1)
+        await blobs.size(KEY)
+        await blobs.delete(KEY)
+        assert [info async for info in blobs.infos()] == []
+        assert await blobs.abandon(begun_before_s=0) == 0
+        assert [key async for key in documents.keys("records/")] == []
+        await documents.put("records/demo/a.json", b"{}")
+        await bucket.check()
+    assert len(scripted.sent) > 8
+    for request in scripted.sent:
+        url = urlsplit(request.url)
+        prefixes = parse_qs(url.query).get("prefix", [url.path.removeprefix("/files/")])
+        assert all(prefix.startswith("team/next/") for prefix in prefixes), request.url
 
 
 async def test_nothing_is_passed_that_is_not_configured() -> None:

@@ -126,7 +126,7 @@ async def test_requests_that_are_no_http_have_their_line(config: Config, form: L
         assert " 400 " in line
 
 
-async def test_lines_of_one_turn_are_written_in_pieces_that_pipes_keep_whole() -> None:
+def test_lines_of_one_turn_are_written_in_pieces_that_pipes_keep_whole() -> None:
     """Workers share one stderr: POSIX mixes no writes of up to PIPE_BUF bytes, and lines never stretch over two."""
     pieces: list[str] = []
 
@@ -135,10 +135,7 @@ async def test_lines_of_one_turn_are_written_in_pieces_that_pipes_keep_whole() -
             pieces.append(text)
             return len(text)
 
-    lines = Lines(Stream())
-    for number in range(300):
-        lines.add(f"{number} …")
-    await asyncio.sleep(0)
+    Lines(Stream()).write([f"{number} …" for number in range(300)])
     assert len(pieces) > 1
     assert all(len(piece.encode()) <= 4096 and piece.endswith("\n") for piece in pieces)
     assert [line.split()[-2] for line in "".join(pieces).splitlines()] == [str(number) for number in range(300)]
