@@ -34,4 +34,6 @@ async def uninterrupted(work: Awaitable[Result]) -> Result:
                 await asyncio.wait({running})
             except asyncio.CancelledError:
                 continue  # cancelled again: the work still runs
+        if not running.cancelled():
+            running.exception()  # nobody else will ask for it, and asyncio would log that
         raise

@@ -1,6 +1,7 @@
 """Work in a thread is never left running behind a cancelled caller's back."""
 
 import asyncio
+import gc
 import threading
 
 import pytest
@@ -27,6 +28,29 @@ async def test_a_cancelled_caller_waits_for_its_thread() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended.is_set()
+
+
+async def test_the_error_of_work_whose_caller_was_cancelled_is_nobodys() -> None:
+    """It goes with the caller; asyncio does not log that nobody asked for it."""
+    said: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(str(context["message"])))
+    started, gate = threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        gate.wait(10)
+        raise ZeroDivisionError
+
+    task = asyncio.create_task(in_thread(work))
+    await asyncio.to_thread(started.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    del task
+    gc.collect()
+    assert said == []
 
 
 async def test_results_and_errors_come_back() -> None:

@@ -8,7 +8,7 @@ from tests.soak.run import soak
 
 pytestmark = pytest.mark.hosts
 
-SEED = 3
+SEED = 2
 SHORT_S = 30.0
 LONG_S = 300.0
 

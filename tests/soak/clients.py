@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import unescape
+from io import BytesIO
 from typing import Final, Self, TypedDict, cast
 from urllib.parse import unquote
 
@@ -15,8 +16,8 @@ import aiohttp
 from multidict import CIMultiDictProxy
 
 from tests.fakes.index import HTML, JSON
-from tests.running import ADMIN, basic, form
-from tests.served import Served
+from tests.running import ADMIN, basic
+from tests.served import Served, form_bytes
 from tests.soak.history import Act, History, Kind, Shown
 from tests.soak.scenario import Link, Project, Scenario
 
@@ -86,7 +87,7 @@ class Client:
                 await self.upload(project, filename)
             if self.dice.random() < 0.3:
                 await self.page(project)
-            await self._think(0.15)
+            await self._think(0.15 if self.world.history.acts[-1].status != 503 else 0.5)
 
     async def read(self) -> None:
         """Read pages, files and lists until it is enough."""
@@ -107,8 +108,9 @@ class Client:
     async def upload(self, project: Project, filename: str) -> None:
         built = await asyncio.to_thread(self.world.scenario.build, self.dice, project, filename)
         act = self._act("upload", project.name, filename=filename, sha256=built.sha256)
-        headers = basic(ADMIN) | {"Accept": "application/json"}
-        answer = await self._ask(act, "POST", "/legacy/", headers, form(built))
+        body, content_type = form_bytes(built)
+        headers = basic(ADMIN) | {"Accept": "application/json", "Content-Type": content_type}
+        answer = await self._ask(act, "POST", "/legacy/", headers, BytesIO(body))
         if answer is not None and answer.status == 200:
             act.word = str(json.loads(answer.body)["status"])
 
@@ -192,7 +194,7 @@ class Client:
         return act
 
     async def _ask(
-        self, act: Act, method: str, path: str, headers: dict[str, str], data: aiohttp.FormData | None = None
+        self, act: Act, method: str, path: str, headers: dict[str, str], data: BytesIO | None = None
     ) -> Answer | None:
         """Send the request; None where no whole answer came. What no answer may lack is looked at here."""
         if self.dice.random() < 0.1:  # the next connection may meet another worker
