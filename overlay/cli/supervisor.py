@@ -19,13 +19,13 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Final
-
-from prometheus_client import multiprocess
 
 from overlay.cli.announcement import announce
 from overlay.cli.outcome import DONE, FAILED
 from overlay.config.tables import Config
+from overlay.web.metrics_folder import worker_ended
 
 SERVING, READY = b"s", b"r"
 """What a worker writes into its pipe: it takes requests; every part that they need answers."""
@@ -167,7 +167,7 @@ class Supervisor:
         """Wait for the worker's end, and start another one where it should still run."""
         code = await worker.process.wait()
         worker.ended.set()
-        multiprocess.mark_process_dead(worker.process.pid, self._metrics)  # type: ignore[no-untyped-call]
+        worker_ended(Path(self._metrics), worker.process.pid)
         self._workers.discard(worker)
         self._served = self._served or any(one.serving.is_set() for one in (worker, *self._workers))
         if worker.told or worker.trial or self._stop.is_set():

@@ -5,7 +5,7 @@ workers share their values. So what happens with every request is added up in pl
 library: when somebody asks, and among workers once a second, because any of them may be the one that is asked.
 
 Workers share their values in files of one folder, which PROMETHEUS_MULTIPROC_DIR must name before this module is
-imported. Whoever starts them makes it, empties it, and calls `prometheus_client.multiprocess.mark_process_dead`.
+imported. Whoever starts them makes it, empty, and calls `web.metrics_folder.worker_ended`.
 
 No series names a project, a file, a token or a stage: labels come from sets that the program knows.
 """
@@ -24,6 +24,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from overlay.domain.errors import Corrupt, OverlayError, Unavailable
 from overlay.domain.measures import UpstreamAnswer
 from overlay.services.uploads import Receipt, UploadStatus
+from overlay.web.metrics_folder import reading
 
 FLUSH_S: Final = 1.0
 NO_ROUTE: Final = "none"
@@ -232,11 +233,7 @@ class Metrics:
 
     def collect(self) -> Iterable[Metric]:
         """Read what was flushed, with workers: by all of them. Reads files then, so it is for a thread."""
-        if self.folder is None:
-            source: CollectorRegistry | MultiProcessCollector = self._registry
-        else:
-            source = MultiProcessCollector(None, str(self.folder))  # type: ignore[no-untyped-call]
-        for family in source.collect():
+        for family in self._registry.collect() if self.folder is None else _of_all_workers(self.folder):
             # When a series began says nothing here: all begin with the process.
             family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
             yield family
@@ -244,6 +241,11 @@ class Metrics:
     def _flush_later(self) -> None:
         self._flush_due = True
         asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+
+
+def _of_all_workers(folder: Path) -> Iterable[Metric]:
+    with reading(folder):
+        return list(MultiProcessCollector(None, str(folder)).collect())  # type: ignore[no-untyped-call]
 
 
 def _outcome(err: BaseException) -> str:

@@ -75,6 +75,8 @@ async def wired(
         token_file = None
         if store.token_folder is not None and not config.admin_token:
             token_file = await ensure_admin_token(store.token_folder, services.access, store.ledger)
+        if store.rebuilt is not None:
+            metrics.rebuilt(store.rebuilt.took_s)
         watched = (sweeping,) if store.upkeep is None else (sweeping, store.upkeep)
         yield Wired(
             services=services,

@@ -22,7 +22,7 @@ from tests.soak.clients import Client, World
 from tests.soak.faults import RECOVERY_LIMIT_S
 from tests.soak.history import Act, Shown
 from tests.soak.rules import Problem
-from tests.soak.scenario import Link
+from tests.soak.scenario import Link, Project
 
 if TYPE_CHECKING:  # the stubs are no dependency at run time
     from mypy_boto3_s3 import S3Client
@@ -87,16 +87,14 @@ class Aftermath:
 
     async def _agreed(self, client: Client, found: list[Problem]) -> State:
         """Read every page on every host."""
-        names = sorted(self._world.hosts)
         places = asyncio.Semaphore(_AT_ONCE)
-        state: State = {}
 
-        async def read(host: str, number: int) -> Act:
+        async def everywhere(project: Project) -> list[Act]:
             async with places:
-                return await client.page(self._world.scenario.projects[number], host, "json")
+                return [await client.page(project, host, "json") for host in sorted(self._world.hosts)]
 
-        for number in range(len(self._world.scenario.projects)):
-            acts = await asyncio.gather(*(read(host, number) for host in names))
+        state: State = {}
+        for acts in await asyncio.gather(*map(everywhere, self._world.scenario.projects)):
             if any(act.shown != acts[0].shown or act.status not in {200, 304, 404} for act in acts):
                 found.append(Problem("the hosts do not agree at the end", tuple(acts)))
             state |= acts[0].shown

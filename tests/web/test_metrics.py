@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import struct
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -13,7 +14,6 @@ import aiohttp
 import pytest
 from aiohttp import web
 from prometheus_client import Metric
-from prometheus_client.multiprocess import mark_process_dead
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -24,6 +24,7 @@ from overlay.domain.ports import BlobKey, BlobStore
 from overlay.web.app import application
 from overlay.web.context import Lifecycle, Services
 from overlay.web.metrics import Metrics, shared_folder
+from overlay.web.metrics_folder import worker_ended
 from overlay.web.server import runner
 from overlay.wiring.wired import wired
 from tests.builders import wheel
@@ -323,6 +324,7 @@ def test_reports_become_series() -> None:
 WORKER = """
 import asyncio, os, sys
 from overlay.web.metrics import Metrics, shared_folder
+from overlay.web.metrics_folder import worker_ended
 
 async def work():
     metrics = Metrics(shared_folder(os.environ))
@@ -373,10 +375,36 @@ async def test_any_worker_tells_of_all(tmp_path: Path) -> None:
         assert value(read, "overlay_uploads_in_progress") == 2
         second.send_signal(signal.SIGKILL)
         await second.wait()
-        mark_process_dead(second.pid, str(tmp_path))  # type: ignore[no-untyped-call]
+        worker_ended(tmp_path, second.pid)
         read = series(metrics.collect())
         assert _counted(metrics) == 6
         assert value(read, "overlay_uploads_in_progress") == 1
+        assert not list(tmp_path.glob(f"*_{second.pid}.db"))
+
+
+async def test_ended_workers_leave_no_files_and_lose_no_counts(tmp_path: Path) -> None:
+    """Every scrape reads all files: there are as many as there are workers, however many ended before."""
+    metrics = Metrics(tmp_path)
+    for number in range(3):
+        async with worker(tmp_path) as process:
+            async with asyncio.timeout(30):
+                while _counted(metrics) < 3 * (number + 1):
+                    await asyncio.sleep(0.05)
+        worker_ended(tmp_path, process.pid)
+        worker_ended(tmp_path, process.pid)  # nothing is counted twice
+    read = series(metrics.collect())
+    assert _counted(metrics) == 9
+    assert value(read, "overlay_http_request_duration_seconds_count", route="/simple/{project}/") == 9
+    assert value(read, "overlay_uploads_in_progress") == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"counter_ended.db", "histogram_ended.db", "lock"}
+
+
+@pytest.mark.parametrize("left", [b"", struct.pack("iiii", 64, 0, 1000, 0).ljust(64, b"x")])
+def test_what_cannot_be_read_of_an_ended_worker_spoils_no_scrape(tmp_path: Path, left: bytes) -> None:
+    """Its file goes; the others' counts stay."""
+    (tmp_path / "counter_7.db").write_bytes(left)
+    worker_ended(tmp_path, 7)
+    assert series(Metrics(tmp_path).collect()) == {}
 
 
 def _counted(metrics: Metrics) -> float:
