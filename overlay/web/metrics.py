@@ -84,10 +84,11 @@ class Metrics:
         self._ledger = _Tally()
         self._hits = self._misses = 0
         self._flush_due = folder is None  # a process of its own is flushed when it is asked
-        self._make_series()
+        self._make_request_series(self._registry)
+        self._make_adapter_series(self._registry)
+        self._make_upload_series(self._registry)
 
-    def _make_series(self) -> None:
-        registry = self._registry
+    def _make_request_series(self, registry: CollectorRegistry) -> None:
         self._request_count = Counter(
             "overlay_http_requests", "Requests answered.", ("route", "method", "status"), registry=registry
         )
@@ -103,6 +104,8 @@ class Metrics:
         )
         self._page_hits = Counter("overlay_page_cache_hits", "Project pages found in memory.", registry=registry)
         self._page_misses = Counter("overlay_page_cache_misses", "Project pages rendered.", registry=registry)
+
+    def _make_adapter_series(self, registry: CollectorRegistry) -> None:
         self._upstream_count = Counter(
             "overlay_upstream_requests", "Questions to upstream.", ("answer",), registry=registry
         )
@@ -130,16 +133,6 @@ class Metrics:
         self._store_failures = Counter(
             "overlay_store_request_failures", "Calls of the S3 server that failed.", ("operation",), registry=registry
         )
-        self._upload_count = Counter("overlay_uploads", "Uploads by how they ended.", ("outcome",), registry=registry)
-        self._upload_seconds = Histogram(
-            "overlay_upload_duration_seconds", "Uploads, as long as they took.", buckets=_SECONDS, registry=registry
-        )
-        self._upload_bytes = Histogram(
-            "overlay_upload_size_bytes", "Sizes of the files that were staged.", buckets=_SIZES, registry=registry
-        )
-        self._uploading = Gauge(
-            "overlay_uploads_in_progress", "Uploads under way.", multiprocess_mode="livesum", registry=registry
-        )
         self._rebuild_seconds = Histogram(
             "overlay_ledger_rebuild_duration_seconds",
             "Rebuilds of the ledger from the documents.",
@@ -151,6 +144,18 @@ class Metrics:
             "Reconciles of the ledger with the documents.",
             buckets=_MENDING_SECONDS,
             registry=registry,
+        )
+
+    def _make_upload_series(self, registry: CollectorRegistry) -> None:
+        self._upload_count = Counter("overlay_uploads", "Uploads by how they ended.", ("outcome",), registry=registry)
+        self._upload_seconds = Histogram(
+            "overlay_upload_duration_seconds", "Uploads, as long as they took.", buckets=_SECONDS, registry=registry
+        )
+        self._upload_bytes = Histogram(
+            "overlay_upload_size_bytes", "Sizes of the files that were staged.", buckets=_SIZES, registry=registry
+        )
+        self._uploading = Gauge(
+            "overlay_uploads_in_progress", "Uploads under way.", multiprocess_mode="livesum", registry=registry
         )
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
