@@ -18,7 +18,7 @@ _UNITS_S: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 def add_commands(commands: "Commands") -> None:
     """Add every command, in the order of the help."""
     _add_serve(commands)
-    _add_configured(commands, "check", "check configuration, store and upstream")
+    _add_configured(commands, "check", "check configuration, store, ledger and upstream")
     _add_configured(commands, "config", "print the effective configuration, without secrets")
     _add_reading(commands)
     _add_withdraw(commands)

@@ -23,7 +23,7 @@ def serve(arguments: argparse.Namespace) -> int:
         config = _overridden(_load(arguments), arguments)
         configure_logging(LogForm(config.server.log), sys.stderr)
         files = [Path(name) for name in arguments.with_files or ()]
-        if config.server.workers > 1 and arguments.inherited is None:
+        if config.server.workers > 1 and not files and arguments.inherited is None:
             from overlay.cli import supervisor
 
             return supervisor.run(config, _options(arguments))

@@ -29,6 +29,7 @@ from overlay.storage.files import empty_left_spools, empty_spool, own_folder
 from overlay.storage.ledger_redis import RedisLedger, redis_ledger
 from overlay.storage.redis_url import RedisTarget, parse
 from overlay.storage.s3_client import Addressing, Bucket, S3Settings, open_bucket
+from overlay.wiring.assembly import microseconds
 from overlay.wiring.store import Store
 
 _AGAIN_S: Final = 1.0
@@ -109,7 +110,7 @@ async def _upkeep(
         documents,
         ledger,
         reconcile_s=config.reconcile_s,
-        now_us=lambda: int(now_s() * 1_000_000),
+        now_us=microseconds(now_s),
         wait=asyncio.sleep,
         measures=measures,
     )
@@ -142,7 +143,7 @@ async def _ledger(
         target,
         prefix=config.prefix,
         wait_replicas=config.wait_replicas,
-        now_us=lambda: int(now_s() * 1_000_000),
+        now_us=microseconds(now_s),
         measures=measures,
     ) as ledger:
         yield ledger

@@ -96,13 +96,24 @@ async def test_an_operators_token_leaves_no_file(tmp_path: Path, index: Scripted
             assert response.status == 200
 
 
-async def test_serve_with_files_is_an_overlay_that_forgets(tmp_path: Path, index: ScriptedIndex) -> None:
-    """The files are staged, live projects are there, and nothing stays behind."""
+DISTRIBUTED = {
+    "OVERLAY_STORE_KIND": "s3",
+    "OVERLAY_STORE_BUCKET": "nowhere",
+    "OVERLAY_LEDGER_KIND": "redis",
+    "OVERLAY_SERVER_WORKERS": "2",
+}
+
+
+@pytest.mark.parametrize("settings", [{}, DISTRIBUTED], ids=["embedded", "distributed"])
+async def test_serve_with_files_is_an_overlay_that_forgets(
+    tmp_path: Path, index: ScriptedIndex, settings: dict[str, str]
+) -> None:
+    """The files are staged, live projects are there, and nothing stays behind, whatever form is configured."""
     for built in (wheel("demo", "1.0"), sdist("demo", "1.0")):
         (tmp_path / built.filename).write_bytes(built.body)
     names = [path.name for path in tmp_path.iterdir()]
     async with (
-        serving(tmp_path, "--with", *names, OVERLAY_UPSTREAM_URL=index.simple_url) as (url, process),
+        serving(tmp_path, "--with", *names, OVERLAY_UPSTREAM_URL=index.simple_url, **settings) as (url, process),
         aiohttp.ClientSession() as session,
         session.get(f"{url}/simple/demo/") as response,
     ):
