@@ -2,7 +2,7 @@
 
 Each change is one script, each read one round trip that also carries the `ready` key: missing, the ledger was lost and
 what it holds means nothing until a worker has rebuilt it (`overlay.services.upkeep`). Revisions, which every page
-needs, are read together for all requests of one turn of the loop. Nothing is remembered here between two calls.
+needs, are read together for all requests that ask at the same time. Nothing is remembered here between two calls.
 
     redis_url ► redis_connections ► redis_link (runs redis_scripts) ► this (and redis_stage_scripts)
                                                                     ► redis_lead (and redis_lead_scripts)
@@ -36,7 +36,7 @@ from overlay.domain.stage import (
 from overlay.storage import redis_layout as layout
 from overlay.storage import redis_scripts as scripts
 from overlay.storage import redis_stage_scripts as changes
-from overlay.storage.redis_coalesced import CoalescedReads
+from overlay.storage.redis_coalesced import HELD_S, CoalescedReads
 from overlay.storage.redis_connections import RedisConnections
 from overlay.storage.redis_layout import Keys
 from overlay.storage.redis_lead import leading, read_state
@@ -56,7 +56,7 @@ class RedisLedger:
         self._link = link
         self._keys = keys
         self._now_us = now_us
-        self._reads = CoalescedReads(link.values)
+        self._reads = CoalescedReads(link.values, HELD_S)
 
     async def check_server(self) -> None:
         """Refuse a server that may lose what it was told or is too old. Raises InvalidConfig, LedgerUnavailable."""
