@@ -90,7 +90,10 @@ async def test_when_all_callers_of_a_batch_hang_up_the_next_batch_goes_all_the_s
     assert await staying == {"second": b"0"}
 
 
-@given(st.lists(st.sampled_from(["ask", "change", "send", "answer"]), max_size=60), st.sampled_from([0.0, NEVER_S]))
+@given(
+    st.lists(st.sampled_from(["ask", "change", "send", "answer"]), min_size=20, max_size=60),
+    st.sampled_from([0.0, NEVER_S]),
+)
 async def test_an_answer_is_never_older_than_its_question(steps: Sequence[str], held_s: float) -> None:
     """Whatever is asked, changed and answered in which order: who asks after a change sees it."""
     server = Server()
