@@ -18,7 +18,7 @@ from overlay.web.context import LAST, REQUEST_ID
 
 SERVER: Final = f"overlay/{__version__}"
 
-_ONE_WRITE_BYTES: Final = 16 * 1024  # beyond, copying the body costs more than handing it over apart
+_ONE_WRITE_BYTES: Final = 64 * 1024  # beyond, copying the body costs more than handing it over apart
 
 
 def head_of(status: HTTPStatus, headers: Mapping[str, str]) -> bytes:
