@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import aiohttp
+
 from overlay.config.tables import UpstreamConfig
 from tests.distributed import backing_in
 from tests.served import NotStarted, Served
@@ -50,12 +52,13 @@ async def _serve(port: int, workers: int, upstream_url: str) -> int:
         for place, name in enumerate(("host-a", "host-b")):
             host = backing.host(name, upstream_url, workers=workers, OVERLAY_ADMIN_TOKEN=token.read_text().strip())
             host.port = port + place
+            stack.push_async_callback(_end, host)
             try:
                 await host.start()
-            except NotStarted as err:
-                sys.stderr.write(f"{err}\n")
+            except (NotStarted, TimeoutError, aiohttp.ClientError) as err:
+                if not stop.is_set():
+                    sys.stderr.write(f"{name} did not start: {err or 'it took too long'}\n{host.log}")
                 return FAILED
-            stack.push_async_callback(host.stop)
             hosts.append(host)
         _announce(hosts, backing.s3.endpoint_url, backing.redis.url, token)
         ended = [asyncio.ensure_future(host.process.wait()) for host in hosts if host.process is not None]
@@ -63,6 +66,11 @@ async def _serve(port: int, workers: int, upstream_url: str) -> int:
         await asyncio.wait({told, *ended}, return_when=asyncio.FIRST_COMPLETED)
         print("\nStopping", flush=True)
     return DONE if stop.is_set() else FAILED
+
+
+async def _end(host: Served) -> None:
+    if host.process is not None and host.process.returncode is None:
+        await host.stop()
 
 
 def _token_file(path: Path) -> Path:

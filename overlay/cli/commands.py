@@ -68,6 +68,7 @@ def _add_serve(commands: "Commands") -> None:
         help="serve with these files staged, and forget everything at the end",
     )
     command.add_argument("--inherited", type=int, nargs="+", metavar="FD", help=argparse.SUPPRESS)
+    command.add_argument("--trial", action="store_true", help=argparse.SUPPRESS)
 
 
 def _add_configured(commands: "Commands", name: str, words: str) -> argparse.ArgumentParser:

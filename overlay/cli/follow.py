@@ -100,7 +100,7 @@ def events(arguments: argparse.Namespace) -> int:
     elif feed.events:
         print(table(("NUMBER", "TIME", "EVENT", "PROJECT", "VERSION", "FILE", "BY"), map(_cells, feed.events)), end="")
     else:
-        print("Nothing has happened since the server started.")
+        print("Nothing has happened since the ledger was loaded.")
     return DONE
 
 

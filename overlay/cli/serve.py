@@ -29,7 +29,8 @@ def serve(arguments: argparse.Namespace) -> int:
             return supervisor.run(config, _options(arguments))
         from overlay.cli import worker
 
-        inherited = None if arguments.inherited is None else worker.Inherited.of(arguments.inherited)
+        handed_on = arguments.inherited
+        inherited = None if handed_on is None else worker.Inherited.of(handed_on, trial=arguments.trial)
         return worker.run(config, files, inherited)
     except (InvalidConfig, StoreInUse) as err:
         return _said(err, USAGE)

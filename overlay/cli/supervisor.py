@@ -2,8 +2,9 @@
 
 It binds the sockets and starts N processes that accept from them; the kernel gives each connection to one of them.
 A worker that ends is started again. SIGTERM and SIGINT stop all of them gracefully. SIGHUP replaces one after another
-by a process that reads program and configuration anew: the new one must answer before the old one is told to stop,
-and the sockets stay open all the while, so no connection is refused. Workers that cannot start are not rolled out.
+by a process that reads program and configuration anew: the new one takes no connection before all that it needs
+answers, the old one is told to stop after that, and the sockets stay open all the while. Workers that do not get so far
+are not rolled out.
 
 Workers are new interpreters, not forks: each has the program that is installed when it starts, and no half-copied
 state. They notice the end of this process, however it ends, by a pipe that nobody writes to.
@@ -13,27 +14,23 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Final
 
 from overlay.cli.announcement import announce
+from overlay.cli.hangup import on_hangup
 from overlay.cli.outcome import DONE, FAILED
+from overlay.cli.worker_process import WorkerProcess, becomes_ready, end, one_of
 from overlay.config.tables import Config
 from overlay.web.metrics_folder import worker_ended
 
-SERVING, READY = b"s", b"r"
-"""What a worker writes into its pipe: it takes requests; every part that they need answers."""
-
-# A worker stops within 25 s by itself; what does not is killed.
-_STOP_S: Final = 30.0
-# For a replacement to be ready, until the roll-out is given up.
-_READY_S: Final = 60.0
 # A worker that lived shorter than this is started again after a pause.
 _LIVED_S: Final = 5.0
 _PAUSE_S: Final = 1.0
@@ -52,8 +49,8 @@ async def _supervise(config: Config, options: Sequence[str]) -> int:
         listeners = await _bound(config.server.host, config.server.port)
         for listener in listeners:
             stack.callback(listener.close)
-        metrics = stack.enter_context(tempfile.TemporaryDirectory(prefix="overlay-metrics-"))
-        supervisor = Supervisor(config.server.workers, options, listeners, metrics)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="overlay-")))
+        supervisor = Supervisor(config.server.workers, options, listeners, folder)
         stack.callback(supervisor.close)
         port = int(listeners[0].getsockname()[1])
         return await supervisor.supervise(lambda: announce(config, port))
@@ -69,48 +66,24 @@ async def _bound(host: str, port: int) -> list[socket.socket]:
     return listeners
 
 
-class _Worker:
-    """A running process; `trial` until a roll-out is sure of it, `told` once it was asked to stop."""
-
-    def __init__(self, process: asyncio.subprocess.Process, *, trial: bool) -> None:
-        self.process = process
-        self.trial = trial
-        self.told = False
-        self.began_s = time.monotonic()
-        self.serving = asyncio.Event()
-        self.ready = asyncio.Event()
-        self.ended = asyncio.Event()
-
-    def stop(self) -> None:
-        """Ask it to stop."""
-        self.told = True
-        with contextlib.suppress(ProcessLookupError):
-            self.process.terminate()
-
-    async def read(self, pipe: int) -> None:
-        """Hear what it tells, until it ends."""
-        async for told in _bytes(pipe):
-            if told == SERVING:
-                self.serving.set()
-            elif told == READY:
-                self.ready.set()
-
-
 class Supervisor:
-    """Keeps `count` workers on the listening sockets; `metrics` is the folder in which their metrics meet."""
+    """Keeps `count` workers on the listening sockets.
 
-    def __init__(self, count: int, options: Sequence[str], listeners: Sequence[socket.socket], metrics: str) -> None:
+    In `folder`, which is empty, their metrics meet, and each has a place for its temporary files, which goes with it.
+    """
+
+    def __init__(self, count: int, options: Sequence[str], listeners: Sequence[socket.socket], folder: Path) -> None:
         self._count = count
         self._command = [sys.executable, "-P", "-m", "overlay", "serve", *options]
         self._listeners = listeners
-        self._environ = os.environ | {"PROMETHEUS_MULTIPROC_DIR": metrics}
-        self._metrics = metrics
+        self._folder = folder
+        self._metrics = folder / "metrics"
         self._alive, self._held = os.pipe()
-        self._workers: set[_Worker] = set()
+        self._workers: set[WorkerProcess] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._roll = asyncio.Event()
-        self._served = False
+        self._serving = asyncio.Event()
         self._code = DONE
 
     def close(self) -> None:
@@ -126,9 +99,10 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._roll.set)
-        workers = [await self._launch(trial=False) for _ in range(self._count)]
-        await _one_of(self._stop, *(worker.serving for worker in workers))
+        on_hangup(loop, reload=self._roll.set, stop=self._stop.set)
+        for _ in range(self._count):
+            await self._launch(trial=False)
+        await one_of(self._stop, self._serving)
         if not self._stop.is_set():
             on_serving()
         rolling = asyncio.ensure_future(self._roll_out_when_told())
@@ -138,7 +112,11 @@ class Supervisor:
         await self._end_all()
         return self._code
 
-    async def _launch(self, *, trial: bool) -> _Worker:
+    async def _launch(self, *, trial: bool) -> WorkerProcess:
+        """Start a worker. Raises OSError."""
+        self._metrics.mkdir(parents=True, exist_ok=True)  # somebody may have cleaned up all temporary files
+        temporary = Path(tempfile.mkdtemp(prefix="worker-", dir=self._folder))
+        environ = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics), "TMPDIR": str(temporary)}
         told, pipe = os.pipe()
         descriptors = (pipe, self._alive, *(listener.fileno() for listener in self._listeners))
         try:
@@ -146,16 +124,18 @@ class Supervisor:
                 *self._command,
                 "--inherited",
                 *map(str, descriptors),
+                *(["--trial"] if trial else []),
                 stdin=asyncio.subprocess.DEVNULL,
-                env=self._environ,
+                env=environ,
                 pass_fds=descriptors,
             )
         except BaseException:
             os.close(told)
+            shutil.rmtree(temporary, ignore_errors=True)
             raise
         finally:
             os.close(pipe)
-        worker = _Worker(process, trial=trial)
+        worker = WorkerProcess(process, temporary, trial=trial, somebody_serves=self._serving)
         self._workers.add(worker)
         self._begin(worker.read(told))
         self._begin(self._watch(worker))
@@ -163,25 +143,42 @@ class Supervisor:
             worker.stop()
         return worker
 
-    async def _watch(self, worker: _Worker) -> None:
+    async def _watch(self, worker: WorkerProcess) -> None:
         """Wait for the worker's end, and start another one where it should still run."""
         code = await worker.process.wait()
         worker.ended.set()
-        worker_ended(Path(self._metrics), worker.process.pid)
         self._workers.discard(worker)
-        self._served = self._served or any(one.serving.is_set() for one in (worker, *self._workers))
+        self._tidy_after(worker)
         if worker.told or worker.trial or self._stop.is_set():
             return
-        if not self._served and code >= 0:  # it says why itself, and would say it again; a signal says nothing
+        if (
+            not self._serving.is_set() and code >= 0
+        ):  # it says why itself, and would say it again; a signal says nothing
             self._code = code if code > 0 else FAILED
             self._stop.set()
             return
         _log.error("worker %d ended with %d; starting another one", worker.process.pid, code)
         if time.monotonic() - worker.began_s < _LIVED_S:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), _PAUSE_S)
-        if not self._stop.is_set():
-            await self._launch(trial=False)
+            await self._pause()
+        while not self._stop.is_set():
+            try:
+                await self._launch(trial=False)
+            except OSError as err:
+                _log.error("cannot start a worker, trying again: %s", err)
+                await self._pause()
+            else:
+                return
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), _PAUSE_S)
+
+    def _tidy_after(self, worker: WorkerProcess) -> None:
+        try:
+            worker_ended(self._metrics, worker.process.pid)
+        except OSError as err:
+            _log.warning("what worker %d counted is lost: %s", worker.process.pid, err)
+        shutil.rmtree(worker.temporary, ignore_errors=True)  # a killed one cannot do it
 
     async def _roll_out_when_told(self) -> None:
         while True:
@@ -193,14 +190,23 @@ class Supervisor:
 
     async def _roll_out(self) -> bool:
         for old in tuple(self._workers):
-            new = await self._launch(trial=True)
-            if not await _becomes_ready(new):
+            if old.ended.is_set():
+                continue  # the one that runs instead is a new one
+            try:
+                new = await self._launch(trial=True)
+            except OSError as err:
+                _log.error("cannot start a worker, the old ones go on: %s", err)
+                return False
+            if not await becomes_ready(new):
                 _log.error("the new worker %d is not ready; the old ones go on", new.process.pid)
                 new.stop()
                 return False
+            if old.ended.is_set():  # meanwhile, and another one was started instead
+                new.stop()
+                continue
             new.trial = False
             old.stop()
-            await _ended(old)
+            await end(old)
         return True
 
     async def _end_all(self) -> None:
@@ -209,8 +215,9 @@ class Supervisor:
         workers = tuple(self._workers)
         for worker in workers:
             worker.stop()
-        await asyncio.gather(*(_ended(worker) for worker in workers))
-        if any(worker.process.returncode for worker in workers):
+        await asyncio.gather(*(end(worker) for worker in workers))
+        # One that was told before it could listen to signals ends by the signal.
+        if any(worker.process.returncode not in {0, -signal.SIGTERM} for worker in workers):
             self._code = self._code or FAILED
         await asyncio.gather(*self._tasks)
 
@@ -218,44 +225,3 @@ class Supervisor:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _becomes_ready(worker: _Worker) -> bool:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_READY_S):
-            await _one_of(worker.ready, worker.ended)
-    return worker.ready.is_set() and not worker.ended.is_set()
-
-
-async def _one_of(*events: asyncio.Event) -> None:
-    """Wait until one of the events happens."""
-    waiting = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()
-
-
-async def _ended(worker: _Worker) -> None:
-    """Wait for the end of a worker that was asked to stop, and make one."""
-    try:
-        async with asyncio.timeout(_STOP_S):
-            await worker.ended.wait()
-    except TimeoutError:
-        _log.error("worker %d does not stop; killing it", worker.process.pid)
-        worker.process.kill()
-        await worker.ended.wait()
-
-
-async def _bytes(pipe: int) -> AsyncIterator[bytes]:
-    """Read a pipe byte by byte until its end, and close it."""
-    reader = asyncio.StreamReader()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb", 0)
-    )
-    try:
-        while byte := await reader.read(1):
-            yield byte
-    finally:
-        transport.close()

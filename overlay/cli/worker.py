@@ -18,8 +18,9 @@ from typing import Final, NoReturn, Self
 from aiohttp import web
 
 from overlay.cli.announcement import announce, root
+from overlay.cli.hangup import on_hangup
 from overlay.cli.outcome import DONE, FAILED
-from overlay.cli.supervisor import READY, SERVING
+from overlay.cli.worker_process import READY, SERVING
 from overlay.config.tables import Config, LedgerConfig, StoreConfig
 from overlay.domain.errors import NotFound, Unavailable
 from overlay.domain.layout import STORE_MARK
@@ -54,12 +55,14 @@ class Inherited:
     """A descriptor to write SERVING and READY to."""
     alive: int
     """A descriptor that ends when the supervisor has ended, however it did."""
+    trial: bool
+    """Take no connection before every part answers: others serve meanwhile, and may go on."""
 
     @classmethod
-    def of(cls, descriptors: Sequence[int]) -> Self:
+    def of(cls, descriptors: Sequence[int], *, trial: bool) -> Self:
         """Take over the descriptors that `supervisor` hands on: told, alive, listeners."""
         told, alive, *listeners = descriptors
-        return cls(tuple(socket.socket(fileno=listener) for listener in listeners), told, alive)
+        return cls(tuple(socket.socket(fileno=listener) for listener in listeners), told, alive, trial)
 
 
 def run(config: Config, files: Sequence[Path], inherited: Inherited | None) -> int:
@@ -73,8 +76,9 @@ async def _serve(config: Config, files: Sequence[Path], inherited: Inherited | N
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    # By default it ends a process at once. What it asks for is the supervisor's to do.
-    loop.add_signal_handler(signal.SIGHUP, _log.warning, "SIGHUP replaces workers; restart a single process instead")
+    # What it asks for is the supervisor's to do.
+    said = "SIGHUP replaces workers; restart a single process instead"
+    on_hangup(loop, reload=lambda: _log.warning(said), stop=stop.set)
     async with contextlib.AsyncExitStack() as stack:
         if files:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="overlay-"))
@@ -91,29 +95,45 @@ async def _serve(config: Config, files: Sequence[Path], inherited: Inherited | N
             await web.TCPSite(served, config.server.host, config.server.port, backlog=_BACKLOG).start()
             announce(config, _bound_port(served))
             _tell_how_to_upload(running, config, _bound_port(served), files)
+            watched = running.watched
         else:
-            for listener in inherited.listeners:
-                await web.SockSite(served, listener, backlog=_BACKLOG).start()
-            loop.add_reader(inherited.alive, stop.set)
-            stack.callback(loop.remove_reader, inherited.alive)
-            reporting = asyncio.ensure_future(_report(running.services, inherited.told))
-            stack.callback(reporting.cancel)
-        failed = await _stopped(stop, running.watched)
+            loop.add_reader(inherited.alive, _orphaned, loop, inherited.alive, stop)
+            opening = asyncio.ensure_future(_open(served, inherited, running.services))
+            stack.callback(opening.cancel)
+            watched = (*running.watched, opening)
+        failed = await _stopped(stop, watched)
         await drain(served, lifecycle, within_s=_STOP_S)
     return FAILED if failed else DONE
 
 
-async def _report(services: Services, told: int) -> None:
-    """Tell the supervisor how far this worker is."""
-    os.write(told, SERVING)
+def _orphaned(loop: asyncio.AbstractEventLoop, alive: int, stop: asyncio.Event) -> None:
+    loop.remove_reader(alive)  # it would be called again and again
+    stop.set()
+
+
+async def _open(served: web.AppRunner, inherited: Inherited, services: Services) -> NoReturn:
+    """Take connections, and tell the supervisor how far this worker is."""
+    if inherited.trial:
+        await _answers(services)
+    for listener in inherited.listeners:
+        await web.SockSite(served, listener, backlog=_BACKLOG).start()
+    os.write(inherited.told, SERVING)
+    await _answers(services)
+    os.write(inherited.told, READY)
+    while True:
+        await asyncio.Event().wait()
+
+
+async def _answers(services: Services) -> None:
+    """Wait until ledger and store answer."""
     while True:
         try:
             await services.ledger.names((MAIN,))
             await services.documents.get(STORE_MARK)
-            break
         except (NotFound, Unavailable):
             await asyncio.sleep(_AGAIN_S)
-    os.write(told, READY)
+        else:
+            return
 
 
 async def _stopped(stop: asyncio.Event, watched: Iterable[asyncio.Task[NoReturn]]) -> bool:

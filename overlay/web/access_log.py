@@ -113,8 +113,7 @@ class Watch:
             path = path.encode("unicode_escape").decode("ascii")
         if len(path) > _LONGEST_PATH:
             path = path[:_LONGEST_PATH] + "…"
-        if "/s/" in path:
-            path = masked(path)
+        path = masked(path)
         size_bytes, request_id = response.body_length, request.get(REQUEST_ID, "-")
         return self._line(client, request.method, path, response.status, size_bytes, took_s, request_id)
 

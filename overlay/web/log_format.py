@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final, TextIO
 from urllib.parse import unquote
 
-_SEGMENT: Final = re.compile(r"(?<=/s/)[^/\s?#\"']+")
+_SEGMENT: Final = re.compile(r"(/(?:s|%73)/)([^/\s?#\"']+)")
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _EXCEPTION_INDENT: Final = "    "
 
@@ -47,11 +47,11 @@ def configure_logging(form: LogForm, stream: TextIO) -> None:
 
 def masked(text: str) -> str:
     """Hide the one secret a path can hold: logs show /s/st_…/ (design §3), however the client encoded it."""
-    return _SEGMENT.sub(_shown, text) if "/s/" in text else text
+    return _SEGMENT.sub(_shown, text) if "/s/" in text or "/%73/" in text else text
 
 
 def _shown(segment: re.Match[str]) -> str:
-    return "st_…" if "st_" in unquote(segment[0]) else segment[0]
+    return f"{segment[1]}st_…" if "st_" in unquote(segment[2]) else segment[0]
 
 
 def one_line(text: str) -> str:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from overlay.cli import supervisor
+from overlay.cli import worker_process
 from overlay.config.loading import load
 from overlay.config.tables import Config
 from tests.deploy.compose import COMPOSE, SECRETS, VARIABLE, environment, services
@@ -101,7 +101,7 @@ def test_addresses_stay() -> None:
 def test_uploads_under_way_may_end(name: str) -> None:
     """Docker kills later than the overlay itself would; nginx waits as long."""
     seconds = int(text(SERVICES[name], "stop_grace_period").removesuffix("s"))
-    assert seconds > supervisor._STOP_S
+    assert seconds > worker_process.STOP_S
     assert text(SERVICES["nginx"], "stop_grace_period") == f"{seconds}s"
 
 

@@ -5,7 +5,7 @@ import tomllib
 from collections import defaultdict
 from pathlib import PurePosixPath
 
-from overlay.cli import outcome, supervisor
+from overlay.cli import outcome, worker_process
 from overlay.cli.main import parser
 from tests.deploy.documents import DEPLOY
 
@@ -51,7 +51,7 @@ def test_it_may_write_what_it_must() -> None:
 
 def test_it_waits_for_uploads_under_way() -> None:
     """Longer than the overlay itself takes; and starts it again, unless its configuration is what is wrong."""
-    assert int(UNIT["TimeoutStopSec"][0]) > supervisor._STOP_S
+    assert int(UNIT["TimeoutStopSec"][0]) > worker_process.STOP_S
     assert UNIT["KillMode"] == ["mixed"]
     assert UNIT["Restart"] == ["always"]
     assert UNIT["RestartPreventExitStatus"] == [str(outcome.USAGE)]

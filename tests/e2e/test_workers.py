@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -39,6 +40,7 @@ async def host(backing: Backing, tmp_path: Path) -> AsyncIterator[Served]:
             OVERLAY_CONFIG=str(config),
             OVERLAY_STORE_PREFIX=tmp_path.name,
             OVERLAY_LEDGER_PREFIX=tmp_path.name,
+            TMPDIR=str(tmp_path),
         )
         async with Served(tmp_path / "host", index.simple_url, settings) as served:
             yield served
@@ -99,18 +101,72 @@ async def test_a_worker_that_is_killed_is_started_again(host: Served) -> None:
     assert set(statuses) == {200}
 
 
-async def test_a_worker_that_is_killed_before_it_serves_is_started_again(backing: Backing, tmp_path: Path) -> None:
-    """Only one that ends by itself, with a reason that it gives, ends the host."""
+async def test_a_worker_that_is_killed_leaves_no_temporary_files(host: Served, tmp_path: Path) -> None:
+    """Nor does a host that stops."""
+    killed = min(workers(host))
+    psutil.Process(killed).kill()
+    await until(lambda: len(workers(host) - {killed}) == WORKERS)
+    assert len(list(tmp_path.glob("overlay-*/worker-*"))) == WORKERS
+    assert await host.stop() == 0
+    assert not list(tmp_path.glob("overlay-*"))
+
+
+async def test_workers_that_are_killed_before_they_serve_are_started_again(backing: Backing, tmp_path: Path) -> None:
+    """Only one that ends by itself, with a reason that it gives, ends the host. The new ones can be replaced, too."""
     async with ScriptedIndex() as index:
         host = backing.host(tmp_path.name, index.simple_url, workers=WORKERS)
-        await host.launch()
+        launching = asyncio.ensure_future(host.launch())
         try:
-            await until(lambda: len(workers(host)) == WORKERS)
+            await until(lambda: host.process is not None and len(workers(host)) == WORKERS)
             for pid in workers(host):
                 psutil.Process(pid).kill()
+            await launching
             await host.ready()
+            psutil.Process(host.pid).send_signal(signal.SIGHUP)
+            await until(lambda: "all workers are replaced" in host.log)
         finally:
             await host.kill()
+
+
+async def test_a_worker_is_started_again_though_temporary_files_were_cleaned_away(host: Served, tmp_path: Path) -> None:
+    """As programs do that clean /tmp; what it had counted is lost, nothing else."""
+    assert await stage(host, "1.0") == 200
+    for folder in tmp_path.glob("overlay-*"):
+        shutil.rmtree(folder)
+    killed = min(workers(host))
+    psutil.Process(killed).kill()
+    await until(lambda: len(workers(host) - {killed}) == WORKERS)
+    async with asking(host) as statuses:
+        await until(lambda: len(statuses) > 50)
+    assert set(statuses) == {200}
+
+
+async def test_old_workers_that_end_while_they_are_replaced_are_replaced_once(host: Served) -> None:
+    """A host has as many workers as before."""
+    before = workers(host)
+    psutil.Process(host.pid).send_signal(signal.SIGHUP)
+    await until(lambda: len(workers(host)) > WORKERS)
+    for pid in before:
+        psutil.Process(pid).kill()
+    await until(lambda: "all workers are replaced" in host.log)
+    await until(lambda: len(workers(host)) == WORKERS)
+    assert not workers(host) & before
+
+
+async def test_a_new_worker_that_cannot_reach_its_redis_takes_no_request(host: Served, tmp_path: Path) -> None:
+    """The old ones answer all of them."""
+    assert await stage(host, "1.0") == 200
+    before = workers(host)
+    dead = tmp_path / "dead-redis"
+    dead.write_text("redis://127.0.0.1:1/0\n")
+    Path(host.settings["OVERLAY_CONFIG"]).write_text(f'[ledger]\nurl_file = "{dead}"\n')
+    async with asking(host) as statuses:
+        psutil.Process(host.pid).send_signal(signal.SIGHUP)
+        await until(lambda: "Redis does not answer" in host.log)
+        many = len(statuses)
+        await until(lambda: len(statuses) > many + 200)
+    assert set(statuses) == {200}
+    assert before < workers(host)
 
 
 async def test_a_hang_up_replaces_every_worker_and_no_request_fails(host: Served) -> None:

@@ -191,6 +191,7 @@ def test_records_hide_secret_stages(form: LogForm) -> None:
     written = logged(form, f"GET https://index.example/s/{SECRET}/simple/?x=1", "failed: GET /s/%s/simple/", SECRET)
     assert SECRET not in written
     assert written.count("/simple/") == 2
+    assert SECRET.removeprefix("st_") not in logged(form, f"GET /%73/%73{SECRET.removeprefix('s')}/simple/", "failed")
 
 
 @given(st.text(), st.sampled_from(LogForm))
