@@ -210,7 +210,7 @@ def test_when_its_terminal_is_closed_it_stops(tmp_path: Path) -> None:
     if pid == 0:
         os.execve(sys.executable, [sys.executable, "-m", "overlay", "serve", "--port", "0"], environ)
     said = b""
-    while b"dist/*" not in said:  # its last line
+    while not (b"dist/*" in said and said.endswith(b"\n")):  # all of its last line
         said += os.read(terminal, 4096)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
