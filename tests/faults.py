@@ -26,6 +26,7 @@ from overlay.domain.ports import (
     LedgerState,
     StageLedger,
 )
+from overlay.domain.promotion import Freeze, PromotionId
 from overlay.domain.rights import Token
 from overlay.domain.stage import (
     Admitted,
@@ -42,7 +43,7 @@ from overlay.domain.stage import (
 
 Result = TypeVar("Result")
 
-_LEDGER_STEPS: Final = frozenset({"admit", "stage", "forget", "put token", "drop token"})
+_LEDGER_STEPS: Final = frozenset({"admit", "stage", "forget", "freeze", "renew", "thaw", "put token", "drop token"})
 
 OWNER: ContextVar[str] = ContextVar("OWNER", default="")
 """Whose work a step is, for `Turns`; tasks inherit it."""
@@ -283,15 +284,15 @@ class FaultyDocuments:
 
 
 class FaultyLedger:
-    """A StageLedger: admit, stage and forget are steps; so are the two that change tokens."""
+    """A StageLedger: admit, stage, forget and what changes freezes are steps; so are the two that change tokens."""
 
     def __init__(self, inner: StageLedger, steps: Steps) -> None:
         self._inner = inner
         self._steps = steps
 
-    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token]) -> None:
+    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token], freezes: Sequence[Freeze] = ()) -> None:
         self._steps.alive()
-        await self._inner.load(files, tokens)
+        await self._inner.load(files, tokens, freezes)
 
     async def state(self) -> LedgerState:
         self._steps.alive()
@@ -337,6 +338,21 @@ class FaultyLedger:
 
     async def forget(self, project: NormalizedName, uploads: Sequence[UploadId], gone: Ending) -> tuple[Gone, ...]:
         return await self._steps.take("forget", lambda: self._inner.forget(project, uploads, gone))
+
+    async def freeze(self, wanted: Freeze) -> Freeze:
+        return await self._steps.take("freeze", lambda: self._inner.freeze(wanted))
+
+    async def renew(self, promotion: PromotionId, *, fence: int, until_us: int, durable: bool = False) -> Freeze:
+        return await self._steps.take(
+            "renew", lambda: self._inner.renew(promotion, fence=fence, until_us=until_us, durable=durable)
+        )
+
+    async def thaw(self, promotion: PromotionId) -> None:
+        await self._steps.take("thaw", lambda: self._inner.thaw(promotion))
+
+    async def freezes(self) -> tuple[Freeze, ...]:
+        self._steps.alive()
+        return await self._inner.freezes()
 
     async def spend(self, token_id: str, *, per_minute: int) -> float:
         self._steps.alive()

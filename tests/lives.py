@@ -38,10 +38,10 @@ Result = TypeVar("Result")
 DEMO: Final = NormalizedName("demo")
 VERSION: Final = "1.0"
 # Plain text: rendering reStructuredText would take most of the time of these runs.
-_METADATA: Final = metadata("demo", VERSION, extra_lines=("Description-Content-Type: text/plain",))
-ONE: Final = wheel("demo", VERSION, payload=b"one", metadata_body=_METADATA)
-TWO: Final = wheel("demo", VERSION, payload=b"two", metadata_body=_METADATA)
-SOURCE: Final = sdist("demo", VERSION, files={"PKG-INFO": _METADATA})
+METADATA: Final = metadata("demo", VERSION, extra_lines=("Description-Content-Type: text/plain",))
+ONE: Final = wheel("demo", VERSION, payload=b"one", metadata_body=METADATA)
+TWO: Final = wheel("demo", VERSION, payload=b"two", metadata_body=METADATA)
+SOURCE: Final = sdist("demo", VERSION, files={"PKG-INFO": METADATA})
 ADMIN: Final = local_operator()
 ADDER: Final = token(Right.ADD, label="adder")
 START_US: Final = 1_700_000_000_000_000
@@ -95,7 +95,7 @@ class World:
     async def start(self, fault: Fault | None = None, turns: Turns | None = None) -> "Life":
         """Start a process: a new ledger, rebuilt from the documents."""
         ledger = MemoryLedger(self.now_us)
-        await rebuild(self.documents, ledger)
+        await rebuild(self.documents, ledger, self.now_us)
         return self.worker(ledger, Steps(fault, turns))
 
     def worker(self, ledger: StageLedger, steps: Steps) -> "Life":

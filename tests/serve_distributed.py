@@ -57,7 +57,7 @@ async def _serve(port: int, workers: int, upstream_url: str) -> int:
                 await host.start()
             except (NotStarted, TimeoutError, aiohttp.ClientError) as err:
                 if not stop.is_set():
-                    sys.stderr.write(f"{name} did not start: {err or 'it took too long'}\n{host.log}")
+                    sys.stderr.write(f"{name} did not start: {str(err) or 'it took too long'}\n{host.log}")
                 return FAILED
             hosts.append(host)
         _announce(hosts, backing.s3.endpoint_url, backing.redis.url, token)

@@ -3,6 +3,7 @@
 import hashlib
 
 from overlay.domain.names import MAIN, NormalizedName, Serial, StageId, UploadId, project_name
+from overlay.domain.promotion import Freeze, PromotionId, ReleaseName
 from overlay.domain.rights import Right, Token
 from overlay.domain.stage import ArchiveFacts, Claim, StagedFile
 
@@ -60,6 +61,26 @@ def claim_for(file: StagedFile, *, replace: bool = True) -> Claim:
         sha256=file.sha256,
         grant=file.grant,
         replace=replace,
+    )
+
+
+def freeze_of(
+    *files: StagedFile,
+    promotion: PromotionId = PromotionId("f" * 32),  # noqa: B008 - a name for a string
+    holder: str = "run",
+    since_us: int,
+    until_us: int,
+) -> Freeze:
+    return Freeze(
+        promotion=promotion,
+        stage=files[0].stage,
+        releases=tuple(sorted({ReleaseName(file.project, file.version) for file in files})),
+        uploads=tuple(file.upload_id for file in files),
+        who="ci",
+        since_us=since_us,
+        holder=holder,
+        fence=1,
+        until_us=until_us,
     )
 
 

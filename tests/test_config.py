@@ -85,6 +85,12 @@ def test_every_problem_is_said_at_once() -> None:
         ('[upstream]\nurl = "pypi.org"', "must be the http(s) URL"),
         ('[upstream]\nusername = "ada"', "belong together"),
         ("[upstream]\nfresh_s = 0", "fresh_s must be greater than 0"),
+        ('[upstream]\nupload_url = "upload.example"', "upload_url must be the http(s) URL"),
+        ('[upstream]\nupload_url = "https://ada:s3cret@upload.example/"', "upload_url must not hold a credential"),
+        ('[upstream]\nupload_url = "http://upload.example/"', "upload_url must begin with https://"),
+        ('[upstream]\nrules = "strict"', '[upstream] rules \'strict\' is unknown; it is "" or "pypi" or "plain".'),
+        ("[promote]\nlease_s = 0", "[promote] lease_s must be greater than 0"),
+        ("[promote]\nabsent_s = -1", "[promote] absent_s must not be negative"),
         ("public_url = 5", "public_url must be a string"),
         ('public_url = "https://"', "public_url must name a host"),
         ('public_url = "https:///next"', "public_url must name a host"),
@@ -105,6 +111,23 @@ def test_every_problem_is_said_at_once() -> None:
 def test_what_cannot_work_is_refused(text: str, sentence: str) -> None:
     """Before anything is opened."""
     assert sentence in problems(text)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://upload.example/", "http://127.0.0.1:3141/", "http://[::1]/", "http://localhost/"]
+)
+def test_uploads_go_where_nobody_else_reads_them(url: str) -> None:
+    """By https, or to this machine itself."""
+    assert parse({"upstream": {"upload_url": url}}, {}, source="x").upstream.upload_url == url
+
+
+def test_clients_that_came_by_https_are_not_redirected_to_http() -> None:
+    """Installers refuse it, or fetch what anyone on the way could have changed."""
+    redirect = DISTRIBUTED.replace("[store]", '[store]\ndownloads = "redirect"\nendpoint_url = "HTTP://s3"')
+    public = 'public_url = "https://index.example"\n'
+    assert "from https (public_url) to http (endpoint_url)" in problems(public + redirect)
+    for fine in (redirect, public + redirect.replace("HTTP", "https"), public + redirect.replace("redirect", "stream")):
+        parse(tomllib.loads(f'{fine}\nurl = "redis://h"'), {}, source="x")
 
 
 def test_the_environment_wins_and_is_parsed_as_toml() -> None:

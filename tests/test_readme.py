@@ -53,13 +53,11 @@ def test_every_option_of_the_table_exists(name: str, usage: str) -> None:
 
 
 def test_every_overlay_command_in_a_sentence_or_an_example_exists() -> None:
-    """`promote` is announced as coming, which the README says wherever it names it."""
+    """With the options that are shown with it."""
     commands = below(parser())
     named = re.findall(r"(?:^|`|&& )overlay ([a-z]+)\b([^`\n#]*)", README, re.MULTILINE)
     assert named
     for name, rest in named:
-        if name == "promote" and name not in commands:
-            continue
         assert name in commands
         assert set(OPTION.findall(rest)) <= options(commands[name])
 

@@ -1,11 +1,11 @@
 """Whether a configuration makes sense as a whole."""
 
 import json
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from overlay.config.tables import Config, LedgerConfig, ServerConfig, StoreConfig
+from overlay.config.tables import Config, LedgerConfig, ServerConfig, StoreConfig, UpstreamConfig
 from overlay.domain.errors import InvalidConfig
 from overlay.domain.rights import PREFIX, SHORTEST_ADMIN_TOKEN
 
@@ -28,6 +28,7 @@ def _impossible(config: Config) -> list[str]:
         problems.append("[upstream] url must be the http(s) URL of a simple index.")
     if config.upstream.proxy and _web_address(config.upstream.proxy) is None:
         problems.append("[upstream] proxy must be the http(s) URL of a proxy.")
+    problems += _target_problems(config.upstream)
     problems += _form_problems(config)
     problems += _server_problems(config.server)
     if bool(config.upstream.username) != bool(config.upstream.password_file):
@@ -41,6 +42,28 @@ def _impossible(config: Config) -> list[str]:
         )
     problems += _admin_token_problems(config.admin_token)
     return problems
+
+
+def _target_problems(upstream: UpstreamConfig) -> list[str]:
+    """Where promotions go: their credentials are sent there, so only where nobody else can read them."""
+    problems = _unknown("[upstream] rules", upstream.rules, ("", "pypi", "plain"))
+    if not upstream.upload_url:
+        return problems
+    address = _web_address(upstream.upload_url)
+    if address is None:
+        problems.append("[upstream] upload_url must be the http(s) URL that uploads are sent to.")
+    elif "@" in address.netloc:
+        problems.append("[upstream] upload_url must not hold a credential: whoever promotes has one.")
+    elif address.scheme == "http" and not _is_loopback(address.hostname or ""):
+        problems.append("[upstream] upload_url must begin with https://; http:// is for this machine itself.")
+    return problems
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _form_problems(config: Config) -> list[str]:
@@ -68,6 +91,7 @@ def _form_problems(config: Config) -> list[str]:
         )
     if config.store.kind == "s3":
         problems += _s3_problems(config.store)
+        problems += _mixed_problems(config)
     if config.ledger.kind == "redis":
         problems += _redis_problems(config.ledger)
     return problems
@@ -86,6 +110,18 @@ def _s3_problems(store: StoreConfig) -> list[str]:
     if store.kms_key_id and store.encryption != "aws:kms":
         problems.append('[store] kms_key_id goes with encryption = "aws:kms".')
     return problems
+
+
+def _mixed_problems(config: Config) -> list[str]:
+    """Clients that came by https must not be sent on to http."""
+    schemes = [url.partition(":")[0].lower() for url in (config.public_url, config.store.endpoint_url)]
+    if config.store.downloads != "redirect" or schemes != ["https", "http"]:
+        return []
+    problem = (
+        '[store] downloads = "redirect" would send clients from https (public_url) to http (endpoint_url), which they '
+        'refuse or anyone can read. Give endpoint_url an https:// URL, or set downloads = "stream".'
+    )
+    return [problem]
 
 
 def _redis_problems(ledger: LedgerConfig) -> list[str]:
@@ -127,6 +163,7 @@ def _positive(config: Config) -> list[tuple[str, str, int]]:
         ("upstream", "fresh_s", config.upstream.fresh_s),
         ("upstream", "timeout_s", config.upstream.timeout_s),
         ("uploads", "limit_bytes", config.uploads.limit_bytes),
+        ("promote", "lease_s", config.promote.lease_s),
         ("cache", "page_bytes", config.cache.page_bytes),
         ("cache", "disk_bytes", config.cache.disk_bytes),
     ]
@@ -135,6 +172,7 @@ def _positive(config: Config) -> list[tuple[str, str, int]]:
 def _natural(config: Config) -> list[tuple[str, str, int]]:
     return [
         ("upstream", "stale_s", config.upstream.stale_s),
+        ("promote", "absent_s", config.promote.absent_s),
         ("uploads", "quota_bytes", config.uploads.quota_bytes),
         ("uploads", "token_quota_bytes", config.uploads.token_quota_bytes),
         ("uploads", "token_uploads_per_minute", config.uploads.token_uploads_per_minute),

@@ -24,6 +24,8 @@ class UpstreamConfig:
     """`[upstream]`: the index we overlay."""
 
     url: str = _PYPI
+    upload_url: str = ""
+    rules: str = ""
     fresh_s: int = 60
     stale_s: int = 86_400
     timeout_s: int = 10
@@ -83,6 +85,14 @@ class UploadsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromoteConfig:
+    """`[promote]`: how long a run of `overlay promote` may be silent, and upstream's page lack what it accepted."""
+
+    lease_s: int = 60
+    absent_s: int = 90
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CacheConfig:
     """`[cache]`: how much memory and disk pages may take."""
 
@@ -108,6 +118,7 @@ class Config:
     ledger: LedgerConfig = field(default_factory=LedgerConfig)
     read: ReadConfig = field(default_factory=ReadConfig)
     uploads: UploadsConfig = field(default_factory=UploadsConfig)
+    promote: PromoteConfig = field(default_factory=PromoteConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     web: WebConfig = field(default_factory=WebConfig)
     admin_token: str = field(default="", repr=False)
@@ -120,6 +131,7 @@ TABLES: Final[Mapping[str, type]] = {
     "ledger": LedgerConfig,
     "read": ReadConfig,
     "uploads": UploadsConfig,
+    "promote": PromoteConfig,
     "cache": CacheConfig,
     "web": WebConfig,
 }

@@ -4,15 +4,20 @@ from typing import Final
 
 from overlay.domain.names import NormalizedName, UploadId
 from overlay.domain.ports import BlobKey
+from overlay.domain.promotion import PromotionId
 
 SIDECAR: Final = ".metadata"
 RECORDS: Final = "records/"
 HISTORY: Final = "history/"
 TOKENS: Final = "state/tokens/"
+PROMOTIONS: Final = "state/promotions/"
+RECEIPTS: Final = "receipts/"
 STORE_MARK: Final = "state/store.json"
 """Says that a store lies here, and in which layout; readiness reads it."""
 SWEEP_MARK: Final = "state/sweep.json"
 """Says when the last regular sweep began, for all who would sweep."""
+LIVE_MARK: Final = "state/live.json"
+"""Says likewise when somebody last began to look for staged files that became live."""
 
 
 def blob_key(upload: UploadId, filename: str) -> BlobKey:
@@ -53,6 +58,36 @@ def history_prefix(project: NormalizedName) -> str:
 def token_key(token_id: str) -> str:
     """Name a token's document."""
     return f"{TOKENS}{token_id}.json"
+
+
+def promotion_key(promotion: PromotionId) -> str:
+    """Name the document of a promotion that is under way."""
+    return f"{PROMOTIONS}{promotion}/plan.json"
+
+
+def journal_prefix(promotion: PromotionId) -> str:
+    """Return the prefix of everything about a promotion that is under way."""
+    return f"{PROMOTIONS}{promotion}/"
+
+
+def journal_key(promotion: PromotionId, upload: UploadId) -> str:
+    """Name the document that says how far one file of a promotion came."""
+    return f"{PROMOTIONS}{promotion}/{upload}.json"
+
+
+def receipt_key(promotion: PromotionId) -> str:
+    """Name the document of a promotion that ended."""
+    return f"{RECEIPTS}{promotion}.json"
+
+
+def promotion_of_document(key: str) -> PromotionId:
+    """Return the promotion that a document below PROMOTIONS is about."""
+    return PromotionId(key.removeprefix(PROMOTIONS).partition("/")[0])
+
+
+def is_plan(key: str) -> bool:
+    """Say whether a document below PROMOTIONS is the plan, not a part of its journal."""
+    return key.endswith("/plan.json")
 
 
 def upload_of_document(key: str) -> UploadId:

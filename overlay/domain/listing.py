@@ -59,7 +59,7 @@ def standing(file: StagedFile, upstream: PageFacts | None, snapshots: Iterable[S
         return Standing.QUARANTINED
     if file.filename in upstream.sha256_of:
         return Standing.LIVE if upstream.sha256_of[file.filename] == file.sha256 else Standing.CONFLICT
-    if file.grant == EVERY_PROJECT and _has_foreign_files(upstream, snapshots):
+    if file.grant == EVERY_PROJECT and has_foreign_files(upstream, snapshots):
         return Standing.FOREIGN
     return Standing.STAGED
 
@@ -87,6 +87,7 @@ def listable(upstream: PageFacts | None, snapshots: Sequence[StageSnapshot]) -> 
     return tuple(listed[name] for name in sorted(listed))
 
 
-def _has_foreign_files(upstream: PageFacts, snapshots: Iterable[StageSnapshot]) -> bool:
+def has_foreign_files(upstream: PageFacts, snapshots: Iterable[StageSnapshot]) -> bool:
+    """Say whether upstream lists files of the project that are not staged here with the same bytes."""
     ours = {(file.filename, file.sha256) for snapshot in snapshots for file in snapshot.files}
     return any((filename, sha256) not in ours for filename, sha256 in upstream.sha256_of.items())

@@ -42,6 +42,15 @@ class PageFacts:
         return self.status == QUARANTINED
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenFile:
+    """One file of a page, as whoever waits for it wants it."""
+
+    sha256: str | None
+    """None where the page does not say it."""
+    url: str
+
+
 class ListedFile(Protocol):
     """What is asked of one file of a page."""
 

@@ -9,6 +9,7 @@ from typing import NewType, Protocol
 from overlay.domain.names import NormalizedName, Revision, StageId, UploadId
 from overlay.domain.page import UpstreamPage
 from overlay.domain.prepared_list import PreparedList
+from overlay.domain.promotion import Freeze, PromotionId
 from overlay.domain.rights import Token
 from overlay.domain.stage import (
     Admitted,
@@ -125,7 +126,7 @@ class LedgerState:
 class Lead(Protocol):
     """The right of one worker to mend the ledger."""
 
-    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token]) -> None:
+    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token], freezes: Sequence[Freeze] = ()) -> None:
         """Replace the whole content, then be ready and reconciled. New serials exceed every serial in `files`.
 
         Raises LedgerUnavailable, also when the lead was lost: then the ledger is not ready, or another's.
@@ -142,7 +143,7 @@ class StageLedger(Protocol):
     when it does not answer. Changes may be repeated after a lost answer: they then answer the same.
     """
 
-    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token]) -> None:
+    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token], freezes: Sequence[Freeze] = ()) -> None:
         """Take the lead and replace the whole content. Raises LedgerBusy."""
 
     async def state(self) -> LedgerState:
@@ -179,7 +180,9 @@ class StageLedger(Protocol):
         """Decide whether an upload may go on, and give it its serial. Changes nothing that readers see.
 
         The same bytes by a stronger grant (`stage.repeats`) may go on whatever `replace` says.
-        Raises FileExists when other bytes hold the name and the claim may not replace them.
+        Raises FileExists when other bytes hold the name and the claim may not replace them, which no claim may while a
+        promotion keeps the release as it is, and ReleaseFrozen for a new name then. The same bytes under the same name
+        are AlreadyStaged then, whatever the grant.
         """
 
     async def stage(self, file: StagedFile, *, replace: bool, epoch: str) -> Staged:
@@ -187,7 +190,8 @@ class StageLedger(Protocol):
 
         `epoch` is the ledger's life in which the file was admitted, or began to be looked for in the history in vain.
         Serials given later exceed the file's. A repeat answers what the first call did.
-        Raises FileExists when other bytes hold the name and `replace` is false; then nothing changed.
+        Raises FileExists when other bytes hold the name and `replace` is false, or a promotion keeps the release as it
+        is, and ReleaseFrozen for a new name then; nothing changed. The same bytes end at once then, whatever the grant.
         An upload id that ended is never staged again. The ledger remembers endings for its own life only: in another
         one it raises LedgerRebuilt for an upload that it does not know, which may have ended before.
         """
@@ -195,8 +199,35 @@ class StageLedger(Protocol):
     async def forget(self, project: NormalizedName, uploads: Sequence[UploadId], gone: "Ending") -> tuple[Gone, ...]:
         """End these uploads; returns those that were staged until now. Unknown ids are passed over.
 
-        A repeat (of the same ending, to the microsecond) answers what the first call did.
+        A repeat (of the same ending, to the microsecond) answers what the first call did. Raises ReleaseFrozen when one
+        of them is being promoted, unless it ends because it is live; then nothing changed.
         """
+
+    async def freeze(self, wanted: Freeze) -> Freeze:
+        """Keep the releases as they are, all of them or none, and give the lease to `wanted.holder`; return what holds.
+
+        A freeze of the same promotion is taken over once its lease ended: holder, `who` and `until_us` are the wanted
+        ones, everything else stays, and the fence grows by one. Its present holder may ask again, which renews the
+        lease. `wanted.fence` is the fence of a new freeze. Freezes that hold no more are gone. One wanted durable is so
+        at once, whatever is staged: it was lost after something may have been pushed.
+        Raises ReleaseFrozen when another promotion holds one of the releases, PromotionRunning while another run has
+        the lease, StagedChanged when an upload of a new freeze is not staged in its stage and one of its releases.
+        """
+
+    async def renew(self, promotion: PromotionId, *, fence: int, until_us: int, durable: bool = False) -> Freeze:
+        """Prolong the lease (never shorten it: but 0 ends it at once) and, if `durable`, make the freeze outlive it.
+
+        A freeze that is not durable and whose lease is ended so, is gone; a durable one may be renewed after its lease
+        ended, until another run took it over. Returns the freeze as it is then.
+        Raises PromotionLost when the fence is another one, or the freeze is gone or lapsed; also when it is not durable
+        and one of its uploads is not staged any more: hosts whose clocks differ never push what was replaced meanwhile.
+        """
+
+    async def thaw(self, promotion: PromotionId) -> None:
+        """End the freeze; one that is not there is fine."""
+
+    async def freezes(self) -> tuple[Freeze, ...]:
+        """Read the freezes that hold now, the oldest first."""
 
     async def spend(self, token_id: str, *, per_minute: int) -> float:
         """Take one of a token's uploads a minute; return 0.0, or the seconds to wait, and then none was taken.

@@ -1,5 +1,6 @@
 """Quantities in words for people, the same on pages and on the command line."""
 
+from datetime import UTC, datetime
 from typing import Final
 
 _STEP: Final = 1024
@@ -27,3 +28,8 @@ def count_words(count: int, one: str) -> str:
 def minute_words(timestamp: str) -> str:
     """Shorten an RFC 3339 time in UTC to its minute: `2026-01-31 08:15 UTC`."""
     return f"{timestamp[:10]} {timestamp[11:16]} UTC"
+
+
+def second_words(at_us: int) -> str:
+    """Say a time, in microseconds since the epoch: `2026-01-31 08:15:02 UTC`."""
+    return f"{datetime.fromtimestamp(at_us // 1_000_000, UTC):%Y-%m-%d %H:%M:%S} UTC"

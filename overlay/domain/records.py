@@ -1,15 +1,16 @@
-"""The durable documents as bytes: records, history, tokens (JSON, one schema version inside each).
+"""The durable documents as bytes: records, history, tokens and promotions (JSON, one schema version inside each).
 
 Unknown keys of the same schema are ignored, so a newer program may add some; a document with a greater schema version
 is refused, never misread.
 """
 
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
 from overlay.domain.errors import RecordCorrupt
+from overlay.domain.promotion import JournalEntry, Promotion, PromotionReceipt
 from overlay.domain.rights import Token
 from overlay.domain.stage import Gone, StagedFile
 
@@ -27,6 +28,8 @@ class Record:
     """The JSON text of the field, not verified (PEP 740)."""
     replace: bool = True
     """False for an add-only upload until it was shown: till then it takes the name from nobody."""
+    live_since_us: int | None = None
+    """When upstream was first seen to have the file; microseconds since the epoch."""
     schema: int = SCHEMA
 
 
@@ -35,6 +38,8 @@ class HistoryEntry:
     """The document of an upload that ended."""
 
     gone: Gone
+    live_url: str | None = None
+    """Where upstream has the file, for what ended because it is live."""
     schema: int = SCHEMA
 
 
@@ -54,17 +59,53 @@ class SweepMark:
     schema: int = SCHEMA
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionDocument:
+    """The document of a promotion that is under way."""
+
+    promotion: Promotion
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalDocument:
+    """The document that says how far one file of a promotion came."""
+
+    entry: JournalEntry
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptDocument:
+    """The document of a promotion that ended."""
+
+    receipt: PromotionReceipt
+    schema: int = SCHEMA
+
+
 class _Version(msgspec.Struct):
     schema: int
 
 
-Document = TypeVar("Document", Record, HistoryEntry, TokenDocument, SweepMark)
+Document = TypeVar(
+    "Document",
+    Record,
+    HistoryEntry,
+    TokenDocument,
+    SweepMark,
+    PromotionDocument,
+    JournalDocument,
+    ReceiptDocument,
+)
+AnyDocument: TypeAlias = (
+    Record | HistoryEntry | TokenDocument | SweepMark | PromotionDocument | JournalDocument | ReceiptDocument
+)
 
 _encoder: Final = msgspec.json.Encoder(order="deterministic")
 _version: Final = msgspec.json.Decoder(_Version)
 
 
-def encode(document: Record | HistoryEntry | TokenDocument | SweepMark) -> bytes:
+def encode(document: AnyDocument) -> bytes:
     """Form the document's bytes; the same document gives the same bytes."""
     return _encoder.encode(document)
 

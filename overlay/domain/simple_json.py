@@ -7,7 +7,7 @@ Rejected: checking only a few keys. The complete typed check costs 8 ms instead 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, TypeVar
 from urllib.parse import urljoin
 
@@ -16,7 +16,7 @@ import msgspec
 from overlay.domain.errors import UpstreamCorrupt
 from overlay.domain.merge import union
 from overlay.domain.page import File, JsonValue, ProjectPage, ProjectStatus
-from overlay.domain.page_facts import PageFacts, gather
+from overlay.domain.page_facts import PageFacts, SeenFile, gather
 
 _ABSOLUTE: Final = ("https://", "http://")
 _EMPTY_ARRAY: Final = re.compile(rb"\[\s*\]")
@@ -60,6 +60,16 @@ class _ListedFile(msgspec.Struct, gc=False, rename="kebab"):
     upload_time: str | None = None
 
 
+class _SeenFile(msgspec.Struct, gc=False):
+    filename: str
+    url: str
+    hashes: dict[str, str]
+
+
+class _Seen(msgspec.Struct, gc=False):
+    files: list[_SeenFile]
+
+
 class _Listing(msgspec.Struct, gc=False, rename="kebab"):
     files: list[_ListedFile]
     name: str = ""
@@ -71,6 +81,7 @@ _PAGE_KEYS: Final = frozenset(field.encode_name for field in msgspec.structs.fie
 
 _page: Final = msgspec.json.Decoder(_Page)
 _listing: Final = msgspec.json.Decoder(_Listing)
+_seen: Final = msgspec.json.Decoder(_Seen)
 _raw_page: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raw_files: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _plain: Final = msgspec.json.Decoder(dict[str, object])
@@ -152,6 +163,15 @@ def facts(body: bytes) -> PageFacts:
     page = _decoded(_listing, body)
     status = page.project_status
     return gather(page.name, page.files, None if status is None else status.status)
+
+
+def seen(body: bytes, filenames: Collection[str]) -> Mapping[str, SeenFile]:
+    """Find files by their names on a page that passed `check`; what it does not list is left out."""
+    return {
+        file.filename: SeenFile(sha256=file.hashes.get("sha256"), url=file.url)
+        for file in _decoded(_seen, body).files
+        if file.filename in filenames
+    }
 
 
 def _checked(body: bytes) -> _Page:

@@ -170,6 +170,8 @@ class EventKind(StrEnum):
     REPLACED = "replaced"
     WITHDRAWN = "withdrawn"
     REFUSED = "refused"
+    LIVE = "live"
+    """Upstream has had the file for so long that our copy ended."""
 
 
 EVENT_OF_REASON: Final = {
@@ -177,7 +179,7 @@ EVENT_OF_REASON: Final = {
     Reason.WITHDRAWN: EventKind.WITHDRAWN,
     Reason.EXPIRED: EventKind.WITHDRAWN,
     Reason.REFUSED: EventKind.REFUSED,
-    Reason.LIVE: EventKind.WITHDRAWN,
+    Reason.LIVE: EventKind.LIVE,
 }
 
 

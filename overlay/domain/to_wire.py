@@ -6,12 +6,13 @@ from urllib.parse import quote
 from overlay.domain.findings import Finding
 from overlay.domain.listing import Standing
 from overlay.domain.merge import timestamp
+from overlay.domain.promotion import PlannedFile
 from overlay.domain.rights import Token
 from overlay.domain.stage import Event, EventFeed, Gone, StagedFile
 from overlay.domain.wire import EventFeedView, EventView, FindingView, HistoryEntryView, StagedFileView, TokenView
 
 
-def file_path(file: StagedFile) -> str:
+def file_path(file: StagedFile | PlannedFile) -> str:
     """Return the path of a staged file below the overlay's root, percent-encoded."""
     return f"/files/{file.project}/{file.upload_id}/{quote(file.filename, safe='+')}"
 

@@ -55,6 +55,24 @@ class StagedList(Struct, frozen=True, kw_only=True):
     files: tuple[StagedFileView, ...]
 
 
+class PromotingFileView(Struct, frozen=True, kw_only=True):
+    """How far one file of a promotion came: planned, pushing, pushed or live."""
+
+    filename: str
+    state: str
+
+
+class ReleasePromotionView(Struct, frozen=True, kw_only=True):
+    """A promotion that a release is in: running, or waiting for the same command to take it up again."""
+
+    id: str
+    state: str
+    who: str
+    since: str
+    files: tuple[PromotingFileView, ...]
+    """Those of this release."""
+
+
 class ReleaseView(Struct, frozen=True, kw_only=True):
     """The staged files of one version, with the report; upstream_known is false when upstream could not be asked."""
 
@@ -62,6 +80,8 @@ class ReleaseView(Struct, frozen=True, kw_only=True):
     version: str
     upstream_known: bool
     files: tuple[StagedFileView, ...]
+    promotion: ReleasePromotionView | None = None
+    """The one under way; null where there is none."""
 
 
 class HistoryEntryView(Struct, frozen=True, kw_only=True):

@@ -145,10 +145,11 @@ def require_grant(token: Token, right: Right, project: NormalizedName, stage: St
         raise NotGranted(f"The token {token.label!r} covers the stages {_words(token.stages)}, not {stage!r}.")
     grant = grant_for(token, project, on_upstream=on_upstream)
     if grant is None:
+        deed = "promote" if right is Right.PROMOTE else "stage"
         because = " (* covers only names that upstream does not have)" if on_upstream and "*" in token.projects else ""
         raise NotGranted(
-            f"The token {token.label!r} may not stage {project!r}: it is for {_words(token.projects)}{because}. "
-            f"An admin can grant it: overlay token create --label LABEL --project {project} --right stage"
+            f"The token {token.label!r} may not {deed} {project!r}: it is for {_words(token.projects)}{because}. "
+            f"An admin can grant it: overlay token create --label LABEL --project {project} --right {deed}"
         )
     return grant
 

@@ -10,7 +10,7 @@ from overlay.domain.names import NormalizedName, UploadId
 from overlay.domain.ports import BlobKey, BlobStore, Documents, StageLedger, Upstream
 from overlay.domain.records import HistoryEntry, decode
 from overlay.domain.rights import EVERY_PROJECT
-from overlay.domain.stage import Gone, StagedFile
+from overlay.domain.stage import Gone, Reason, StagedFile
 from overlay.services.facts import FactsOf
 
 
@@ -23,6 +23,13 @@ class Served:
     sha256: str
     staged_at_us: int
     sidecar: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A file that upstream has by now, at this URL; its bytes need not be here any more."""
+
+    url: str
 
 
 class Downloads:
@@ -47,20 +54,23 @@ class Downloads:
         self._grace_s = grace_s
         self._now_us = now_us
 
-    async def find(self, project: NormalizedName, upload: UploadId, name: str) -> Served:
+    async def find(self, project: NormalizedName, upload: UploadId, name: str) -> Served | Moved:
         """Find the file, or its sidecar when the name ends so.
 
         Raises UnknownFile, BlobNotFound, LedgerUnavailable. Waits for nothing upstream: what is known of it decides.
         """
-        entry = await self._ledger.entry(project, upload)
-        if entry is None:
-            entry = await self._from_history(project, upload, name)
+        entry, live_url = await self._ledger.entry(project, upload), None
+        if entry is None or (isinstance(entry, Gone) and entry.reason is Reason.LIVE):
+            ended = await self._from_history(project, upload, name)
+            entry, live_url = ended.gone, ended.live_url
         file = entry.file if isinstance(entry, Gone) else entry
         sidecar = name == file.filename + SIDECAR
         if not sidecar and name != file.filename:
             raise UnknownFile(name)
         if outcome(await self._standing(entry)) is Outcome.DENIED:
             raise UnknownFile(name)
+        if live_url is not None:
+            return Moved(live_url + SIDECAR if sidecar else live_url)  # PEP 658: the same URL with this behind it
         if not sidecar:
             return Served(blob_key(upload, name), file.size_bytes, file.sha256, file.staged_at_us, sidecar=False)
         key = sidecar_key(upload, file.filename)
@@ -75,9 +85,9 @@ class Downloads:
             return standing(entry, facts, ())
         return standing(entry, facts, await self._ledger.snapshot(entry.project, (entry.stage,)))
 
-    async def _from_history(self, project: NormalizedName, upload: UploadId, name: str) -> Gone:
+    async def _from_history(self, project: NormalizedName, upload: UploadId, name: str) -> HistoryEntry:
         key = history_key(project, upload)
         try:
-            return decode(key, await self._documents.get(key), HistoryEntry).gone
+            return decode(key, await self._documents.get(key), HistoryEntry)
         except DocumentNotFound as err:
             raise UnknownFile(name) from err

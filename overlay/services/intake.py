@@ -132,13 +132,15 @@ async def local(writer: BlobWriter, spool: Path) -> AsyncIterator[tuple[BlobWrit
     if writer.path is not None:
         yield writer, writer.path
         return
-    with translating("opening a file beside the store"):
-        opened = await in_thread(FileIO, spool, "xb")
-    with opened as file:
-        try:
-            yield _Tee(writer, file, spool), spool
-        finally:
-            await in_thread(spool.unlink, missing_ok=True)
+    opened = contextlib.ExitStack()
+    try:
+        with translating("opening a file beside the store"):
+            # A cancellation waits for the thread: the file is open then, and nobody was given it.
+            file = await in_thread(lambda: opened.enter_context(FileIO(spool, "xb")))
+        yield _Tee(writer, file, spool), spool
+    finally:
+        opened.close()
+        await in_thread(spool.unlink, missing_ok=True)
 
 
 async def receive_file(part: FilePart, writer: BlobWriter, path: Path, *, md5: bool, limit_bytes: int) -> Content:

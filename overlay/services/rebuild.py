@@ -3,11 +3,16 @@
 A record whose upload id is in the history is dead. Of two living records of one (stage, filename) the one of greater
 precedence wins, as in the ledger; the other enters the history now, because its upload was answered (or may have been).
 An add-only upload that was never shown loses to every other: the ledger would have refused it.
+
+A release that is being promoted is found as its freeze had kept it (`overlay.services.freezes`); the freeze holds from
+the moment the ledger is ready.
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from typing import Final
 
 from overlay.domain.errors import DocumentNotFound
 from overlay.domain.layout import HISTORY, RECORDS, STORE_MARK, TOKENS, upload_of_document
@@ -16,7 +21,10 @@ from overlay.domain.ports import Documents, Lead, StageLedger
 from overlay.domain.records import Record, TokenDocument, check_mark, decode, encode_mark
 from overlay.domain.rights import Token
 from overlay.domain.stage import Gone, Reason, StagedFile, precedence
+from overlay.services.freezes import LEASE_S, Kept, read_kept
 from overlay.services.reconcile import settle
+
+_MICROSECONDS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,33 +46,54 @@ async def mark(documents: Documents) -> None:
         check_mark(STORE_MARK, body)
 
 
-async def rebuild(documents: Documents, ledger: StageLedger) -> Rebuilt:
-    """Load the ledger. Raises RecordCorrupt for a document that cannot be read (nothing is guessed), LedgerBusy."""
+async def rebuild(
+    documents: Documents, ledger: StageLedger, now_us: Callable[[], int], *, lease_s: float = LEASE_S
+) -> Rebuilt:
+    """Load the ledger; who runs a promotion has `lease_s` from now to go on. `now_us` is the clock.
+
+    Raises RecordCorrupt for a document that cannot be read (nothing is guessed), LedgerBusy.
+    """
     async with ledger.lead() as lead:
-        return await _rebuild(documents, lead)
+        return await _rebuild(documents, lead, now_us, lease_s)
 
 
-async def rebuild_missing(documents: Documents, ledger: StageLedger) -> Rebuilt | None:
+async def rebuild_missing(
+    documents: Documents, ledger: StageLedger, now_us: Callable[[], int], *, lease_s: float = LEASE_S
+) -> Rebuilt | None:
     """Load the ledger unless it is ready, asked when nobody else can be loading it; None when it was ready."""
     async with ledger.lead() as lead:
-        return None if (await ledger.state()).epoch else await _rebuild(documents, lead)
+        return None if (await ledger.state()).epoch else await _rebuild(documents, lead, now_us, lease_s)
 
 
-async def _rebuild(documents: Documents, lead: Lead) -> Rebuilt:
+async def _rebuild(documents: Documents, lead: Lead, now_us: Callable[[], int], lease_s: float) -> Rebuilt:
     began = time.perf_counter()
     dead = {upload_of_document(key) async for key in documents.keys(HISTORY)}
+    kept = await read_kept(documents, dead, until_us=now_us() + int(lease_s * _MICROSECONDS))
+    files, losers = await _winners(documents, dead, kept)
+    for gone in losers:
+        await settle(documents, gone)
+    for file in files:
+        if file.upload_id in kept.revived:
+            await documents.delete(kept.revived[file.upload_id])
+    await lead.load(files, await _tokens(documents), kept.freezes(files))
+    return Rebuilt(len(files), len(losers), time.perf_counter() - began)
+
+
+async def _winners(
+    documents: Documents, dead: AbstractSet[UploadId], kept: Kept
+) -> tuple[list[StagedFile], list[Gone]]:
+    """Return what is staged, and what lost its name to that and enters the history."""
     living: dict[tuple[StageId, str], Record] = {}
     losers: list[Gone] = []
-    async for record in _records(documents, dead):
+    async for record in _records(documents, dead - kept.revived.keys()):
+        if kept.waits(record.file):
+            continue
         name = record.file.stage, record.file.filename
         held = living.get(name)
         living[name] = record if held is None else max(held, record, key=_rank)
         if held is not None:
             losers.append(_lost(min(held, record, key=_rank), living[name].file))
-    for gone in losers:
-        await settle(documents, gone)
-    await lead.load(tuple(record.file for record in living.values()), await _tokens(documents))
-    return Rebuilt(len(living), len(losers), time.perf_counter() - began)
+    return [record.file for record in living.values()], losers
 
 
 def _rank(record: Record) -> tuple[bool, tuple[Serial, UploadId]]:
@@ -76,7 +105,7 @@ def _lost(record: Record, winner: StagedFile) -> Gone:
     return Gone(record.file, reason, winner.staged_at_us, winner.who)
 
 
-async def _records(documents: Documents, dead: set[UploadId]) -> AsyncIterator[Record]:
+async def _records(documents: Documents, dead: AbstractSet[UploadId]) -> AsyncIterator[Record]:
     async for key, body in documents.scan(RECORDS):
         if upload_of_document(key) not in dead:
             record = decode(key, body, Record)

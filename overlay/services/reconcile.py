@@ -4,19 +4,42 @@ Writes only through `ledger.stage` and `ledger.forget`, so an upload that is bet
 """
 
 import contextlib
+from collections.abc import Sequence
 
-from overlay.domain.errors import DocumentNotFound, FileExists
+from overlay.domain.errors import DocumentNotFound, FileExists, ReleaseFrozen
 from overlay.domain.layout import history_key, history_prefix, record_key, record_prefix, upload_of_document
 from overlay.domain.names import NormalizedName, UploadId
 from overlay.domain.ports import Documents, Ending, StageLedger
 from overlay.domain.records import HistoryEntry, Record, decode, encode
 from overlay.domain.stage import Gone, StagedFile, precedence
+from overlay.services.freezes import is_promoted
 
 
 async def settle(documents: Documents, gone: Gone) -> None:
     """Write the history of an upload that ended, then drop its record, which the history outweighs anyway."""
     await documents.put(history_key(gone.file.project, gone.file.upload_id), encode(HistoryEntry(gone=gone)))
     await documents.delete(record_key(gone.file.project, gone.file.upload_id))
+
+
+async def end(
+    documents: Documents, ledger: StageLedger, project: NormalizedName, files: Sequence[StagedFile], ending: Ending
+) -> tuple[Gone, ...]:
+    """End uploads: in the history first, so that a killed process has ended each, or not; then in the ledger.
+
+    Raises ReleaseFrozen; then the history is taken away again, and nothing ended.
+    """
+    for file in files:
+        entry = HistoryEntry(gone=Gone(file, ending.reason, ending.at_us, ending.who))
+        await documents.put(history_key(project, file.upload_id), encode(entry))
+    try:
+        ended = await ledger.forget(project, [file.upload_id for file in files], ending)
+    except ReleaseFrozen:
+        for file in files:
+            await documents.delete(history_key(project, file.upload_id))
+        raise
+    for file in files:
+        await documents.delete(record_key(project, file.upload_id))
+    return ended
 
 
 async def reconcile_project(documents: Documents, ledger: StageLedger, project: NormalizedName) -> None:
@@ -34,14 +57,32 @@ async def reconcile_project(documents: Documents, ledger: StageLedger, project: 
         elif isinstance(entry, StagedFile) and upload in dead:
             await end_again(documents, ledger, project, upload)
         elif isinstance(entry, Gone):
-            await settle(documents, entry)
+            await _settle_owed(documents, entry)
 
 
 async def end_again(documents: Documents, ledger: StageLedger, project: NormalizedName, upload: UploadId) -> None:
-    """End a staged upload as the history says that it ended."""
+    """End a staged upload as the history says that it ended.
+
+    One that is being promoted does not end: whoever wrote that was refused, and was killed before it took the history
+    away. While nothing may have been pushed the history waits: the freeze may lapse before the ledger is asked.
+    """
     key = history_key(project, upload)
     gone = decode(key, await documents.get(key), HistoryEntry).gone
-    await ledger.forget(project, [upload], Ending(gone.reason, gone.at_us, gone.who))
+    try:
+        await ledger.forget(project, [upload], Ending(gone.reason, gone.at_us, gone.who))
+    except ReleaseFrozen:
+        if await is_promoted(ledger, upload):
+            await documents.delete(key)
+
+
+async def _settle_owed(documents: Documents, gone: Gone) -> None:
+    """Write the history unless it is there: of what is live it says where that is, which the ledger does not know."""
+    try:
+        await documents.get(history_key(gone.file.project, gone.file.upload_id))
+    except DocumentNotFound:
+        await settle(documents, gone)
+    else:
+        await documents.delete(record_key(gone.file.project, gone.file.upload_id))
 
 
 async def _stage(documents: Documents, ledger: StageLedger, key: str, epoch: str) -> None:
@@ -52,8 +93,9 @@ async def _stage(documents: Documents, ledger: StageLedger, key: str, epoch: str
     file = record.file
     (snapshot,) = await ledger.snapshot(file.project, (file.stage,))
     newer = any(held.filename == file.filename and precedence(held) > precedence(file) for held in snapshot.files)
-    # An add-only upload that comes too late for a rebuild's order, too, is refused when it asks for itself.
-    with contextlib.suppress(FileExists):
+    # An add-only upload that comes too late for a rebuild's order, too, is refused when it asks for itself; what would
+    # change a release that is being promoted waits for the thaw.
+    with contextlib.suppress(FileExists, ReleaseFrozen):
         staged = await ledger.stage(file, replace=record.replace or newer, epoch=epoch)
         if staged.ended is not None:
             await settle(documents, staged.ended)

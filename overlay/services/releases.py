@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from overlay.domain.errors import NotGranted, UnknownFile, UnknownRelease
-from overlay.domain.layout import history_key, history_prefix, record_key
+from overlay.domain.layout import history_prefix
 from overlay.domain.listing import Standing, standing
 from overlay.domain.names import MAIN, NormalizedName, StageId
 from overlay.domain.page_facts import PageFacts
 from overlay.domain.ports import Documents, Ending, StageLedger, Upstream
-from overlay.domain.records import HistoryEntry, decode, encode
+from overlay.domain.promotion import ReleaseName
+from overlay.domain.records import HistoryEntry, decode
 from overlay.domain.rights import EVERY_PROJECT, Right, Token, covers_stage, grant_for
 from overlay.domain.rules import Finding, judge_release
 from overlay.domain.stage import Gone, Reason, StagedFile, StageSnapshot
 from overlay.services.access import require, require_grant
 from overlay.services.facts import FactsOf
+from overlay.services.freezes import check_not_frozen
 from overlay.services.live import live_release
-from overlay.services.reconcile import reconcile_project
+from overlay.services.reconcile import end, reconcile_project
 from overlay.services.reports import Reports
 
 _AT_ONCE: Final = 200
@@ -124,10 +126,11 @@ class Releases:
         filenames: Sequence[str] = (),
         stage: StageId = MAIN,
     ) -> tuple[Gone, ...]:
-        """End a staged release, or the named files of it. Raises UnknownRelease, UnknownFile, NotGranted, Unavailable.
+        """End a staged release, or the named files of it.
 
         One's own uploads may always be withdrawn, in the stages of the token. The history is written first: a killed
         withdrawal has happened, or not, for each file.
+        Raises UnknownRelease, UnknownFile, NotGranted, ReleaseFrozen while the release is being promoted, Unavailable.
         """
         require(caller, Right.STAGE)
         if not covers_stage(caller, stage):
@@ -144,22 +147,15 @@ class Releases:
         if any(file.token_id != caller.id for file in chosen):
             on_upstream = await self._on_upstream(caller, project)
             require_grant(caller, Right.STAGE, project, stage, on_upstream=on_upstream)
-        return await self._end(project, chosen, Ending(Reason.WITHDRAWN, self._now_us(), caller.label))
+        await check_not_frozen(self._ledger, ReleaseName(project, version))
+        ending = Ending(Reason.WITHDRAWN, self._now_us(), caller.label)
+        return await end(self._documents, self._ledger, project, chosen, ending)
 
     async def _on_upstream(self, caller: Token, project: NormalizedName) -> bool:
         """Say whether upstream has the project, where the caller's grant depends on it; else do not ask."""
         if EVERY_PROJECT not in caller.projects or grant_for(caller, project, on_upstream=True) is not None:
             return True
         return (await self._upstream.page(project, no_older_than_s=self._fresh_s)).body is not None
-
-    async def _end(self, project: NormalizedName, files: Sequence[StagedFile], ending: Ending) -> tuple[Gone, ...]:
-        for file in files:
-            entry = HistoryEntry(gone=Gone(file, ending.reason, ending.at_us, ending.who))
-            await self._documents.put(history_key(project, file.upload_id), encode(entry))
-        ended = await self._ledger.forget(project, [file.upload_id for file in files], ending)
-        for file in files:
-            await self._documents.delete(record_key(project, file.upload_id))
-        return ended
 
     async def _see(self, project: NormalizedName, stage: StageId) -> "_Seen":
         """Read what decides the standings of a project's files, once for all of them."""

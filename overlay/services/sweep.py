@@ -16,11 +16,13 @@ from overlay.domain.layout import HISTORY, RECORDS, SWEEP_MARK, record_key, uplo
 from overlay.domain.names import NormalizedName, UploadId
 from overlay.domain.ports import BlobKey, BlobStore, Documents
 from overlay.domain.records import HistoryEntry, SweepMark, decode, encode
+from overlay.domain.stage import Gone
+from overlay.services.freezes import planned_uploads
 
 ORPHANED_AFTER_S: Final = 86_400
 """No upload is under way for a day: bytes that old without record belong to none."""
 EVERY_S: Final = 3600.0
-_DELETES_AT_ONCE: Final = 8  # requests need the store's connections, too
+_AT_ONCE: Final = 8  # requests need the store's connections, too
 _MICROSECONDS: Final = 1_000_000
 
 _log = logging.getLogger("overlay.sweep")
@@ -48,18 +50,23 @@ async def sweep(
 
     Moments are seconds since the epoch. The blobs are listed before the documents, yet an upload under way has blobs
     and no record until it is committed: `orphaned_before_s` must lie before the begin of every such upload. Unfinished
-    uploads that began before it are cleared away, too.
+    uploads that began before it are cleared away, too. What a promotion has planned stays, whatever became of it.
     """
     listed = [info async for info in blobs.infos()]
     recorded = {upload_of_document(key) async for key in documents.keys(RECORDS)}
-    ended = await _ended(documents, recorded, dry_run=dry_run)
+    ended = await _ended(documents, recorded | {upload_of(info.key) for info in listed})
+    planned = await planned_uploads(documents)
+    over = {upload for upload, gone in ended.items() if gone.at_us / _MICROSECONDS <= ended_before_s} - planned
+    if not dry_run:
+        # A killed process left the record beside the history. A young history may be taken away again: a withdrawal is
+        # written down before the ledger is asked, which refuses it where a promotion came first.
+        for upload in over & recorded:
+            await documents.delete(record_key(NormalizedName(ended[upload].file.project), upload))
+    named = recorded | ended.keys() | planned
     unneeded = []
     for info in listed:
         upload = upload_of(info.key)
-        if upload in ended:
-            if ended[upload] <= ended_before_s:
-                unneeded.append(info)
-        elif upload not in recorded and info.modified_at_s <= orphaned_before_s:
+        if upload in over or (upload not in named and info.modified_at_s <= orphaned_before_s):
             unneeded.append(info)
     abandoned = 0
     if not dry_run:
@@ -118,20 +125,23 @@ async def _last_begun_s(documents: Documents) -> float:
 
 async def _delete(blobs: BlobStore, keys: Sequence[BlobKey]) -> None:
     """Delete some at once. When one fails, those beside it are waited for, the rest is left to the next sweep."""
-    for at in range(0, len(keys), _DELETES_AT_ONCE):
-        some = keys[at : at + _DELETES_AT_ONCE]
+    for at in range(0, len(keys), _AT_ONCE):
+        some = keys[at : at + _AT_ONCE]
         for failure in await asyncio.gather(*(blobs.delete(key) for key in some), return_exceptions=True):
             if failure is not None:
                 raise failure
 
 
-async def _ended(documents: Documents, recorded: set[UploadId], *, dry_run: bool) -> dict[UploadId, float]:
-    """Read when each upload of the history ended, deleting records that a killed process left beside theirs."""
-    ended: dict[UploadId, float] = {}
-    async for key, body in documents.scan(HISTORY):
-        gone = decode(key, body, HistoryEntry).gone
-        upload = gone.file.upload_id
-        ended[upload] = gone.at_us / _MICROSECONDS
-        if upload in recorded and not dry_run:
-            await documents.delete(record_key(NormalizedName(gone.file.project), upload))
+async def _ended(documents: Documents, uploads: set[UploadId]) -> dict[UploadId, Gone]:
+    """Read how those of the uploads that are in the history ended. The rest of it, which only grows, is listed."""
+    keys = [key async for key in documents.keys(HISTORY) if upload_of_document(key) in uploads]
+    ended: dict[UploadId, Gone] = {}
+    for at in range(0, len(keys), _AT_ONCE):
+        some = keys[at : at + _AT_ONCE]
+        bodies = await asyncio.gather(*map(documents.get, some), return_exceptions=True)
+        for key, body in zip(some, bodies, strict=True):
+            if isinstance(body, BaseException):
+                raise body
+            gone = decode(key, body, HistoryEntry).gone
+            ended[gone.file.upload_id] = gone
     return ended

@@ -26,6 +26,7 @@ from overlay.domain.names import NormalizedName, UploadId
 from overlay.domain.ports import Documents, Lead, LedgerState, StageLedger
 from overlay.domain.records import TokenDocument, decode
 from overlay.domain.rights import Token
+from overlay.services.freezes import LEASE_S, freeze_again
 from overlay.services.rebuild import rebuild_missing
 from overlay.services.reconcile import end_again, reconcile_project
 
@@ -55,7 +56,8 @@ def duty(state: LedgerState, *, now_us: int, reconcile_s: float) -> Duty:
     """Decide what the ledger needs."""
     if not state.epoch:
         return Duty.REBUILD
-    overdue = now_us - state.reconciled_at_us >= reconcile_s * _MICROSECONDS
+    # A time to come was written by a host whose clock ran ahead: it says nothing.
+    overdue = not 0 <= now_us - state.reconciled_at_us < reconcile_s * _MICROSECONDS
     return Duty.RECONCILE if overdue or state.server != state.reconciled_server else Duty.NOTHING
 
 
@@ -78,7 +80,7 @@ _NOTHING_FOUND: Final = Reconciled(0, 0)
 
 
 async def reconcile(documents: Documents, ledger: StageLedger) -> Reconciled:
-    """Heal every project whose documents and ledger disagree, and the tokens.
+    """Heal every project whose documents and ledger disagree, freezes and tokens.
 
     Raises LedgerUnavailable, StoreUnavailable, RecordCorrupt. The ledger is read last: what it shows was recorded
     before, so an upload under way is rarely looked at twice.
@@ -91,6 +93,7 @@ async def reconcile(documents: Documents, ledger: StageLedger) -> Reconciled:
         await reconcile_project(documents, ledger, project)
     for upload in staged.keys() & set(ended) - recorded.keys():  # a rebuild had read the record before it was deleted
         await end_again(documents, ledger, staged[upload], upload)
+    await freeze_again(documents, ledger)  # at last: what was lost of a release is staged again before
     return Reconciled(len(projects), await _reconcile_tokens(documents, ledger))
 
 
@@ -119,7 +122,10 @@ async def _token(documents: Documents, key: str) -> Token | None:
 
 
 class Upkeep:
-    """Looks after the ledger; `wait` takes seconds and may return early, `now_us` is the clock."""
+    """Looks after the ledger; `wait` takes seconds and may return early, `now_us` is the clock.
+
+    `lease_s` is how long who runs a promotion has to go on after a rebuild.
+    """
 
     def __init__(
         self,
@@ -129,6 +135,7 @@ class Upkeep:
         reconcile_s: float,
         now_us: Callable[[], int],
         wait: Callable[[float], Awaitable[None]],
+        lease_s: float = LEASE_S,
         measures: Measures = NO_MEASURES,
     ) -> None:
         self._documents = documents
@@ -136,6 +143,7 @@ class Upkeep:
         self._reconcile_s = reconcile_s
         self._now_us = now_us
         self._wait = wait
+        self._lease_s = lease_s
         self._measures = measures
         self._said = ""
 
@@ -162,7 +170,7 @@ class Upkeep:
     async def _mend(self) -> Duty:
         needed = duty(await self._ledger.state(), now_us=self._now_us(), reconcile_s=self._reconcile_s)
         if needed is Duty.REBUILD:
-            rebuilt = await rebuild_missing(self._documents, self._ledger)
+            rebuilt = await rebuild_missing(self._documents, self._ledger, self._now_us, lease_s=self._lease_s)
             if rebuilt is None:
                 return Duty.NOTHING
             self._measures.rebuilt(rebuilt.took_s)

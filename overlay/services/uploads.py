@@ -12,6 +12,7 @@ or refuses it, which is an unknown outcome as well. An upload that ended is neve
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -19,20 +20,20 @@ from enum import StrEnum
 from pathlib import Path
 
 from overlay.domain import filenames
-from overlay.domain.errors import BadUpload, Conflict, FileExists, ProjectQuarantined
+from overlay.domain.errors import BadUpload, Conflict, DocumentNotFound, FileExists, ProjectQuarantined
 from overlay.domain.layout import blob_key, record_key, sidecar_key
 from overlay.domain.names import NormalizedName, StageId, UploadId, project_name
 from overlay.domain.ports import BlobStore, Documents, Ending, StageLedger, Upstream
-from overlay.domain.records import Record, encode
+from overlay.domain.records import Record, decode, encode
 from overlay.domain.rights import Right, Token
 from overlay.domain.rules import Finding, Severity
-from overlay.domain.stage import Admitted, AlreadyStaged, Claim, Gone, Reason, StagedFile
+from overlay.domain.stage import Admitted, AlreadyStaged, Claim, Reason, StagedFile
 from overlay.services.access import require, require_grant
 from overlay.services.facts import FactsOf
 from overlay.services.inspection import identify, unstaged
 from overlay.services.intake import Content, Field, FilePart, Form, asks_for_md5, check_digests, local, receive_file
 from overlay.services.limits import check_quotas, spend_upload
-from overlay.services.reconcile import reconcile_project, settle
+from overlay.services.reconcile import end, reconcile_project, settle
 from overlay.services.reports import Reports
 
 
@@ -113,7 +114,7 @@ class Uploads:
         self._commits: set[asyncio.Future[Receipt]] = set()  # held here: the loop itself keeps only weak references
 
     async def receive(self, caller: Token, stage: StageId, parts: AsyncIterator[Field | FilePart]) -> Receipt:
-        """Stage one upload. Raises Rejected, Denied, FileExists, Unavailable; then nothing is left behind.
+        """Stage one upload. Raises Rejected, Denied, Conflict, Unavailable; then nothing is left behind.
 
         Nothing of the body is read for a caller that sends too many.
         """
@@ -192,7 +193,7 @@ class Uploads:
         claim = self._claim(caller, file)
         admitted = await self._admit(claim)  # only a look: spares the commit of bytes that change nothing
         if isinstance(admitted, AlreadyStaged):
-            raise _NothingToStore(await self._receipt(UploadStatus.ALREADY_STAGED, admitted.file, body))
+            raise _NothingToStore(await self._already(admitted.file, body))
         await self._check_quota(file)
         return file, body
 
@@ -242,28 +243,39 @@ class Uploads:
             raise
         if isinstance(admitted, AlreadyStaged):
             await self._discard(file)
-            return await self._receipt(UploadStatus.ALREADY_STAGED, admitted.file, body)
+            return await self._already(admitted.file, body)
         file = replace(file, serial=admitted.serial, staged_at_us=self._now_us())
         record = Record(file=file, form=form.kept(), attestations=form.first("attestations"), replace=claim.replace)
         await self._documents.put(record_key(file.project, file.upload_id), encode(record))
         try:
             staged = await self._ledger.stage(file, replace=claim.replace, epoch=admitted.epoch)
         except Conflict:  # an answer: the file was refused after its record was written
-            gone = Gone(file, Reason.REFUSED, file.staged_at_us, caller.label)
-            await settle(self._documents, gone)
-            # A reconcile or a rebuild may have read the record meanwhile, and found the name free.
-            await self._ledger.forget(file.project, [file.upload_id], Ending(gone.reason, gone.at_us, gone.who))
+            # In the ledger, too: a reconcile or a rebuild may have read the record meanwhile, and found the name free.
+            refused = Ending(Reason.REFUSED, file.staged_at_us, caller.label)
+            await end(self._documents, self._ledger, file.project, [file], refused)
             await self._discard(file)
             raise
         if staged.ended is not None and staged.ended.file.upload_id == file.upload_id:
             await settle(self._documents, staged.ended)
             return await self._overtaken(file, body)
-        if not record.replace:  # it holds the name now, which a rebuild must know
-            await self._documents.put(record_key(file.project, file.upload_id), encode(replace(record, replace=True)))
+        await self._hold(record)
         if staged.ended is None:
             return await self._receipt(UploadStatus.STAGED, file, body)
         await settle(self._documents, staged.ended)
         return await self._receipt(UploadStatus.REPLACED, file, body)
+
+    async def _already(self, held: StagedFile, body: bytes) -> Receipt:
+        """Answer for bytes that are staged; whoever staged them may have got no answer, and then did not do this."""
+        key = record_key(held.project, held.upload_id)
+        with contextlib.suppress(DocumentNotFound):  # it ended meanwhile
+            await self._hold(decode(key, await self._documents.get(key), Record))
+        return await self._receipt(UploadStatus.ALREADY_STAGED, held, body)
+
+    async def _hold(self, record: Record) -> None:
+        """Let a rebuild know that an add-only upload holds its name: before the answer, which is a promise."""
+        if not record.replace:
+            key = record_key(record.file.project, record.file.upload_id)
+            await self._documents.put(key, encode(replace(record, replace=True)))
 
     async def _overtaken(self, file: StagedFile, body: bytes) -> Receipt:
         """Answer for an upload that ended at once: a racing one of its name holds it, or has been withdrawn since."""
@@ -271,7 +283,7 @@ class Uploads:
         if held is None:
             return Receipt(UploadStatus.SUPERSEDED, file.project, file.version, file.filename, None)
         if held.sha256 == file.sha256:
-            return await self._receipt(UploadStatus.ALREADY_STAGED, held, body)
+            return await self._already(held, body)
         return await self._receipt(UploadStatus.SUPERSEDED, held)
 
     async def _holder(self, file: StagedFile) -> StagedFile | None:

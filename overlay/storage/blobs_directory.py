@@ -32,14 +32,16 @@ class DirectoryBlobs:
     async def create(self, key: BlobKey) -> AsyncIterator["DirectoryWriter"]:
         """Write one blob; see BlobStore."""
         temporary = spool_file(self._spool)
-        file = await in_thread(_open_new, temporary)
+        opened = contextlib.ExitStack()
         committed = False
         try:
+            # A cancellation waits for the thread: the file is open then, and nobody was given it.
+            file = await in_thread(lambda: opened.enter_context(_open_new(temporary)))
             yield DirectoryWriter(temporary, file)
             await in_thread(_commit, file, temporary, self._path(key))
             committed = True
         finally:
-            file.close()
+            opened.close()
             if not committed:
                 temporary.unlink(missing_ok=True)
                 # A cancellation waits for the thread, which may have renamed the file by then.

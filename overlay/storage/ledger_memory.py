@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from overlay.domain.errors import FileExists, LedgerBusy, LedgerRebuilt, LedgerUnavailable
+from overlay.domain.errors import LedgerBusy, LedgerRebuilt, LedgerUnavailable
 from overlay.domain.names import NormalizedName, Revision, Serial, StageId, UploadId
 from overlay.domain.ports import Ending, Lead, LedgerState
+from overlay.domain.promotion import Freeze, PromotionId, ReleaseName
 from overlay.domain.rates import forgotten, taken
 from overlay.domain.rights import Token
 from overlay.domain.stage import (
@@ -32,6 +33,7 @@ from overlay.domain.stage import (
     precedence,
     repeats,
 )
+from overlay.storage.memory_freezes import Freezes
 from overlay.storage.memory_shelves import Shelves
 
 _EVENTS_HELD: Final = 1000
@@ -53,6 +55,7 @@ class MemoryLedger:
 
     def _clear(self) -> None:
         self._shelves = Shelves()
+        self._freezes = Freezes(self._shelves.entries, self._now_us)
         self._ended: dict[UploadId, Gone] = {}
         self._replaced: dict[UploadId, UploadId] = {}
         self._last_serial = 0
@@ -79,10 +82,11 @@ class MemoryLedger:
         finally:
             self._led = False
 
-    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token]) -> None:
+    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token], freezes: Sequence[Freeze] = ()) -> None:
         """Replace the whole content, then be ready; nothing suspends, so whoever leads is not disturbed."""
         self._ready = False
         self._clear()
+        self._freezes = Freezes(self._shelves.entries, self._now_us, freezes)
         for file in files:
             self._shelves.put(file)
             self._last_serial = max(self._last_serial, file.serial)
@@ -139,10 +143,10 @@ class MemoryLedger:
         """Decide whether an upload may go on."""
         self._check_ready()
         held = self._shelves.holder(claim.stage, claim.project, claim.filename)
-        if held is not None and repeats(held, sha256=claim.sha256, grant=claim.grant):
+        release = ReleaseName(claim.project, claim.version)
+        kept = self._freezes.keeps(release, claim.filename, claim.sha256, held, may_replace=claim.replace)
+        if held is not None and (kept or repeats(held, sha256=claim.sha256, grant=claim.grant)):
             return AlreadyStaged(held)
-        if held is not None and held.sha256 != claim.sha256 and not claim.replace:
-            raise FileExists(claim.filename, held_sha256=held.sha256, where="staged here")
         self._last_serial = max(self._last_serial + 1, self._now_us())
         return Admitted(Serial(self._last_serial), self._epoch)
 
@@ -156,14 +160,14 @@ class MemoryLedger:
         if epoch != self._epoch:
             raise LedgerRebuilt
         held = self._shelves.holder(file.stage, file.project, file.filename)
+        release = ReleaseName(file.project, file.version)
+        kept = self._freezes.keeps(release, file.filename, file.sha256, held, may_replace=replace)
         if held is None:
             self._shelves.put(file)
             self._tell(EventKind.STAGED, file, file.staged_at_us, file.who)
             return Staged(None)
-        if held.sha256 != file.sha256 and not replace:
-            raise FileExists(file.filename, held_sha256=held.sha256, where="staged here")
         # Two uploads of the same bytes that raced past `admit`: the first one shown stays, nothing changes for readers.
-        if precedence(held) > precedence(file) or repeats(held, sha256=file.sha256, grant=file.grant):
+        if kept or precedence(held) > precedence(file) or repeats(held, sha256=file.sha256, grant=file.grant):
             return Staged(self._end(file, Ending(Reason.REPLACED, held.staged_at_us, held.who)))
         self._drop(held)
         self._shelves.put(file)
@@ -175,6 +179,8 @@ class MemoryLedger:
     async def forget(self, project: NormalizedName, uploads: Sequence[UploadId], gone: Ending) -> tuple[Gone, ...]:
         """End these uploads."""
         self._check_ready()
+        if gone.reason is not Reason.LIVE:
+            self._freezes.check_endings(project, uploads)
         ended = []
         for upload in uploads:
             file = self._shelves.entries.get(upload)
@@ -184,6 +190,26 @@ class MemoryLedger:
             elif file is None and self._is_repeat(project, upload, gone):
                 ended.append(self._ended[upload])
         return tuple(ended)
+
+    async def freeze(self, wanted: Freeze) -> Freeze:
+        """Keep releases as they are, and give the lease to a run."""
+        self._check_ready()
+        return self._freezes.freeze(wanted)
+
+    async def renew(self, promotion: PromotionId, *, fence: int, until_us: int, durable: bool = False) -> Freeze:
+        """Prolong the lease, or end it."""
+        self._check_ready()
+        return self._freezes.renew(promotion, fence=fence, until_us=until_us, durable=durable)
+
+    async def thaw(self, promotion: PromotionId) -> None:
+        """End the freeze."""
+        self._check_ready()
+        self._freezes.thaw(promotion)
+
+    async def freezes(self) -> tuple[Freeze, ...]:
+        """Read the freezes that hold."""
+        self._check_ready()
+        return self._freezes.held()
 
     async def spend(self, token_id: str, *, per_minute: int) -> float:
         """Take one of the uploads that a token has."""

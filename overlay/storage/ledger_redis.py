@@ -5,6 +5,7 @@ what it holds means nothing until a worker has rebuilt it (`overlay.services.upk
 needs, are read together for all requests that ask at the same time. Nothing is remembered here between two calls.
 
     redis_url ► redis_connections ► redis_link (runs redis_scripts) ► this (and redis_stage_scripts)
+                                                                    ► redis_freezes (and redis_freeze_scripts)
                                                                     ► redis_lead (and redis_lead_scripts)
 """
 
@@ -15,10 +16,11 @@ from typing import Final, cast
 import msgspec
 
 from overlay.caching.threads import in_thread
-from overlay.domain.errors import FileExists, LedgerRebuilt, LedgerUnavailable
+from overlay.domain.errors import LedgerRebuilt, LedgerUnavailable
 from overlay.domain.measures import NO_MEASURES, Measures
 from overlay.domain.names import NOTHING_STAGED, NormalizedName, Revision, Serial, StageId, UploadId
 from overlay.domain.ports import Ending, Lead, LedgerState
+from overlay.domain.promotion import Freeze, PromotionId
 from overlay.domain.rates import MINUTE_US, share_us
 from overlay.domain.rights import Token
 from overlay.domain.stage import (
@@ -38,10 +40,12 @@ from overlay.storage import redis_scripts as scripts
 from overlay.storage import redis_stage_scripts as changes
 from overlay.storage.redis_coalesced import HELD_S, CoalescedReads
 from overlay.storage.redis_connections import RedisConnections
+from overlay.storage.redis_freezes import RedisFreezes, read_freeze, refusal, release_field
 from overlay.storage.redis_layout import Keys
 from overlay.storage.redis_lead import leading, read_state
 from overlay.storage.redis_link import LONG_PATIENCE_S, PATIENCE_S, RedisLink
 from overlay.storage.redis_url import RedisTarget
+from overlay.storage.refusals import taken
 
 # Longer than anything is remembered by one clock, because those of hosts differ.
 _SPENT_HELD_S: Final = 600
@@ -57,6 +61,7 @@ class RedisLedger:
         self._keys = keys
         self._now_us = now_us
         self._reads = CoalescedReads(link.values, HELD_S)
+        self._freezes = RedisFreezes(link, keys, self._lookup, now_us)
 
     async def check_server(self) -> None:
         """Refuse a server that may lose what it was told or is too old. Raises InvalidConfig, LedgerUnavailable."""
@@ -70,10 +75,10 @@ class RedisLedger:
         """Be the one that mends the ledger."""
         return leading(self._link, self._keys, self._now_us())
 
-    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token]) -> None:
+    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token], freezes: Sequence[Freeze] = ()) -> None:
         """Take the lead and replace the whole content."""
         async with self.lead() as lead:
-            await lead.load(files, tokens)
+            await lead.load(files, tokens, freezes)
 
     async def revisions(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[Revision, ...]:
         """Read the revision per stage, in one round trip with everybody else who asks now."""
@@ -136,36 +141,55 @@ class RedisLedger:
     async def admit(self, claim: Claim) -> Admitted | AlreadyStaged:
         """Decide whether an upload may go on."""
         keys = (*self._keys.changed, self._keys.files(claim.stage, claim.project))
-        reach = layout.reach(claim.grant)
-        arguments = layout.quoted(claim.filename), claim.sha256, reach, int(claim.replace), self._now_us()
-        outcome, value, *epoch = cast("list[bytes]", await self._link.run(changes.ADMIT, keys, arguments))
+        reach, release = layout.reach(claim.grant), release_field(claim.project, claim.version)
+        arguments = layout.quoted(claim.filename), claim.sha256, reach, int(claim.replace), self._now_us(), release
+        outcome, *values = cast("list[bytes | None]", await self._link.run(changes.ADMIT, keys, arguments))
+        _refuse(outcome, values, claim.filename, release)
+        answer = cast("list[bytes]", values)
         if outcome == b"already":
-            return AlreadyStaged(layout.read_file(value))
-        if outcome == b"exists":
-            raise FileExists(claim.filename, held_sha256=value.decode(), where="staged here")
-        return Admitted(Serial(int(value)), epoch[0].decode())
+            return AlreadyStaged(layout.read_file(answer[0]))
+        return Admitted(Serial(int(answer[0])), answer[1].decode())
 
     async def stage(self, file: StagedFile, *, replace: bool, epoch: str) -> Staged:
         """Show the file; idempotent by upload id."""
         keys = (*self._keys.changed, *self._keys.shelf(file.stage, file.project))
-        arguments = layout.header(file), layout.body(file), int(replace), epoch, layout.nonce(), layout.nonce()
-        outcome, *value = cast("list[bytes | None]", await self._link.run(changes.STAGE, keys, arguments))
+        revisions, release = (layout.nonce(), layout.nonce()), release_field(file.project, file.version)
+        written = layout.header(file), layout.body(file), int(replace), epoch
+        arguments = *written, *revisions, self._now_us(), release
+        outcome, *values = cast("list[bytes | None]", await self._link.run(changes.STAGE, keys, arguments))
         if outcome == b"rebuilt":
             raise LedgerRebuilt
-        if outcome == b"exists":
-            raise FileExists(file.filename, held_sha256=(value[0] or b"").decode(), where="staged here")
-        return Staged(None if value[0] is None else layout.read(value[0], Gone))
+        _refuse(outcome, values, file.filename, release)
+        return Staged(None if values[0] is None else layout.read(values[0], Gone))
 
     async def forget(self, project: NormalizedName, uploads: Sequence[UploadId], gone: Ending) -> tuple[Gone, ...]:
         """End these uploads. They are looked up first: their stages, which never change, name the keys to declare."""
         known = [file for file in await self._lookup(uploads) if file.project == project]
         keys = [*self._keys.changed]
-        arguments: list[str | bytes] = [*layout.ended_by(gone)]
+        arguments: list[str | bytes] = [*layout.ended_by(gone), str(self._now_us())]
         for file in known:
             keys += self._keys.shelf(file.stage, project)
-            arguments += (file.upload_id, layout.nonce(), layout.nonce())
-        answer = await self._link.run(changes.FORGET, keys, arguments)
-        return tuple(layout.read(value, Gone) for value in cast("list[bytes]", answer[1:]))
+            arguments += (file.upload_id, release_field(project, file.version), layout.nonce(), layout.nonce())
+        outcome, *values = cast("list[bytes]", await self._link.run(changes.FORGET, keys, arguments))
+        if outcome == b"frozen":
+            raise refusal(values[0], values[1])
+        return tuple(layout.read(value, Gone) for value in values)
+
+    async def freeze(self, wanted: Freeze) -> Freeze:
+        """Keep releases as they are, and give the lease to a run."""
+        return await self._freezes.freeze(wanted)
+
+    async def renew(self, promotion: PromotionId, *, fence: int, until_us: int, durable: bool = False) -> Freeze:
+        """Prolong the lease, or end it."""
+        return await self._freezes.renew(promotion, fence=fence, until_us=until_us, durable=durable)
+
+    async def thaw(self, promotion: PromotionId) -> None:
+        """End the freeze."""
+        await self._freezes.thaw(promotion)
+
+    async def freezes(self) -> tuple[Freeze, ...]:
+        """Read the freezes that hold."""
+        return await self._freezes.held()
 
     async def spend(self, token_id: str, *, per_minute: int) -> float:
         """Take one of the uploads that a token has."""
@@ -234,6 +258,15 @@ async def redis_ledger(
         yield RedisLedger(link, Keys(prefix), now_us)
     finally:
         await link.close()
+
+
+def _refuse(outcome: bytes | None, values: Sequence[bytes | None], filename: str, release: str) -> None:
+    """Raise what ADMIT and STAGE answer when the bytes may not come under the name."""
+    if outcome == b"exists":
+        held_sha256, keeper = values
+        raise taken(filename, (held_sha256 or b"").decode(), read_freeze(keeper) if keeper else None)
+    if outcome == b"frozen":
+        raise refusal(release.encode(), values[0] or b"")
 
 
 def _revision(value: bytes | None) -> Revision:

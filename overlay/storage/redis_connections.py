@@ -4,18 +4,26 @@ All keys of an index share a hash tag, so whatever the form, one primary holds t
 it is found: a single server is known, Sentinels are asked for it, and every node of a cluster names it (`MOVED`).
 An answer takes at most `patience_s`, all attempts, look-ups and waiting for a free connection included; redis-py's own
 clients retry for many seconds. Lost while it was idle, a connection is replaced and the commands are sent once more:
-every command that is sent here may be repeated.
+every command that is sent here may be repeated. After any failure, silence above all (a host that vanished closes no
+connection), the primary is looked for anew.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Final, TypeAlias, cast
 
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
-from redis.exceptions import ConnectionError, MovedError, RedisError, ResponseError  # noqa: A004 - its name
+from redis.exceptions import (
+    ConnectionError,  # noqa: A004 - its name
+    MovedError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
 
 from overlay.domain.errors import LedgerUnavailable
+from overlay.storage.redis_failures import Causes, NoPrimary, words
 from overlay.storage.redis_url import Address, Form, Login, RedisTarget
 
 Reply: TypeAlias = "bytes | int | list[Reply] | ResponseError | None"
@@ -27,7 +35,7 @@ _ATTEMPTS: Final = 4
 _CONNECTIONS: Final = 32
 _HARMLESS: Final = {"NOSCRIPT", "NOPERM"}
 _FAILURES: Final = (RedisError, OSError, TimeoutError)
-_SILENT: Final = "What is staged is unknown: the ledger's Redis did not answer. Try again in a moment."
+_SILENT: Final = "What is staged is unknown: the ledger's Redis does not serve. Try again in a moment."
 
 
 class RedisConnections:
@@ -41,21 +49,32 @@ class RedisConnections:
         self._look_up_patience_s = look_up_patience_s
         self._seeds = list(target.addresses)
         self._address: Address | None = None
+        self._asked: Address | None = None
         self._idle: list[AnyConnection] = []
         self._generation = 0
         self._looking: asyncio.Task[Address] | None = None
         self._free = asyncio.Semaphore(_CONNECTIONS)
+        self._causes = Causes(str(target))
 
     async def exchange(self, commands: Sequence[Command], *, patience_s: float) -> list[Reply]:
         """Send commands in one round trip and return their replies, errors among them.
 
         Raises LedgerUnavailable; then the commands may have been done, now or later.
         """
+        generation = self._generation
         try:
             async with asyncio.timeout(patience_s), self._free:
-                return await self._answered(commands)
+                replies = await self._answered(commands)
         except _FAILURES as err:
-            raise LedgerUnavailable(_SILENT) from err
+            await self._forget(generation)
+            found = self._target.form is not Form.SINGLE and self._asked is not None
+            raise self.failed(_SILENT, err, detail=f"last found at {self._asked}" if found else "") from err
+        self._causes.answered(at_s=time.monotonic())
+        return replies
+
+    def failed(self, sentence: str, err: BaseException, *, detail: str = "") -> LedgerUnavailable:
+        """Return the error with this sentence, and say in the log why. Details are for the log, as they are."""
+        return LedgerUnavailable(sentence, why=self._causes.failed(words(err), detail=detail, at_s=time.monotonic()))
 
     async def close(self) -> None:
         """Close the connections; calling `exchange` later opens new ones."""
@@ -77,7 +96,7 @@ class RedisConnections:
             if moved is None:
                 return replies
             await self._move(moved, generation)
-        raise ConnectionError("the cluster's nodes name each other")
+        raise NoPrimary("its nodes name each other")
 
     async def _once(self, commands: Sequence[Command], generation: int) -> list[Reply]:
         connection = self._idle.pop() if self._idle else await self._connected()
@@ -115,6 +134,7 @@ class RedisConnections:
     async def _connected(self) -> AnyConnection:
         if self._address is None:
             self._address = await self._look()
+        self._asked = self._address
         connection = await self._connect(self._address)
         if self._target.form is Form.SENTINEL:
             await _require_primary(connection)
@@ -129,32 +149,42 @@ class RedisConnections:
             self._looking = asyncio.get_running_loop().create_task(self._first_answer(ask))
         return await asyncio.shield(self._looking)
 
-    async def _first_answer(self, ask: Callable[[Address], Awaitable[Address | None]]) -> Address:
+    async def _first_answer(self, ask: Callable[[Address], Awaitable[Address]]) -> Address:
+        reasons = []
         for address in tuple(self._seeds):
-            with suppress(*_FAILURES):
+            try:
                 async with asyncio.timeout(self._look_up_patience_s):
-                    found = await ask(address)
-                if found is not None:
-                    return found
+                    return await ask(address)
+            except _FAILURES as err:
+                reasons.append(f"{address}: {words(err)}")
             self._seeds.remove(address)
             self._seeds.append(address)
-        raise ConnectionError("none of the addresses in the URL leads to the primary")
+        raise NoPrimary(f"nobody leads to the primary; {'; '.join(sorted(reasons))}")
 
     async def _reach(self, node: Address) -> Address:
-        """Any node that answers will do: it names the one that has the keys."""
+        """Any node that answers will do, whatever it answers: it names the one that has the keys.
+
+        A connection alone says nothing: for a process that hangs the kernel accepts it.
+        """
         connection = await self._connect(node)
-        await connection.disconnect(nowait=True)
+        try:
+            await connection.send_command("PING")
+            await _reply(connection)
+        finally:
+            await connection.disconnect(nowait=True)
         return node
 
-    async def _ask_sentinel(self, sentinel: Address) -> Address | None:
+    async def _ask_sentinel(self, sentinel: Address) -> Address:
         connection = _make(self._target, sentinel, self._target.sentinel_login, db=0)
         try:
             await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._target.service)
             reply = await _reply(connection)
         finally:
             await connection.disconnect(nowait=True)
-        if not isinstance(reply, list):
-            return None
+        if isinstance(reply, ResponseError):
+            raise reply
+        if reply is None:
+            raise NoPrimary(f"it knows no {self._target.service!r}")
         host, port = cast("tuple[bytes, bytes]", reply)
         return Address(host.decode(), int(port))
 
@@ -178,9 +208,12 @@ async def _reply(connection: AnyConnection) -> Reply:
 async def _require_primary(connection: AnyConnection) -> None:
     await connection.send_command("ROLE")
     reply = await _reply(connection)
-    if not isinstance(reply, list) or reply[0] != b"master":
-        await connection.disconnect(nowait=True)
-        raise ConnectionError("the Sentinels name a server that is no primary (yet)")
+    if isinstance(reply, list) and reply[0] == b"master":
+        return
+    await connection.disconnect(nowait=True)
+    if isinstance(reply, NoPermissionError):  # a replica, which answers what was true a while ago, could not be told
+        raise reply
+    raise NoPrimary("the Sentinels name a server that is no primary (yet)")
 
 
 def _make(target: RedisTarget, address: Address, login: Login, *, db: int) -> AnyConnection:

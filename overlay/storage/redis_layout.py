@@ -15,6 +15,7 @@ import msgspec
 from overlay.domain.errors import InvalidConfig, RecordCorrupt
 from overlay.domain.names import NormalizedName, StageId
 from overlay.domain.ports import Ending
+from overlay.domain.promotion import Freeze
 from overlay.domain.rights import EVERY_PROJECT, Token
 from overlay.domain.stage import EVENT_OF_REASON, Event, EventKind, Gone, StagedFile
 
@@ -31,18 +32,21 @@ CHANGED: Final = (
     "ended-order",
     "events",
     "events-made",
+    "freezes",
+    "frozen",
 )
 """The keys that every change of what is staged declares, before its shelves; of each there is one.
 
 `files` is a hash from uploads to stored files, `ages` a sorted set of uploads by when they were staged, `token-bytes` a
-hash from token ids to the bytes that they have staged.
+hash from token ids to the bytes that they have staged. `freezes` is a hash from promotions to stored freezes, `frozen`
+one from releases to the promotions that keep them (`redis_freeze_scripts`).
 """
 SHELF_KEYS: Final = 4
 
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _HEADER_LINES: Final = 3
 
-Stored = TypeVar("Stored", StagedFile, Gone, Token, "StoredEvent")
+Stored = TypeVar("Stored", StagedFile, Gone, Token, Freeze, "StoredEvent")
 
 
 class StoredEvent(msgspec.Struct, frozen=True):

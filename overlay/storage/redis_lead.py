@@ -16,9 +16,11 @@ import msgspec
 
 from overlay.domain.errors import LeadLost, LedgerBusy, LedgerUnavailable
 from overlay.domain.ports import LedgerState
+from overlay.domain.promotion import Freeze
 from overlay.domain.rights import Token
 from overlay.domain.stage import StagedFile
 from overlay.storage import redis_lead_scripts as scripts
+from overlay.storage.redis_freezes import stored_freeze
 from overlay.storage.redis_layout import Keys, nonce, stored
 from overlay.storage.redis_link import LONG_PATIENCE_S, RedisLink
 from overlay.storage.redis_scripts import Script
@@ -40,8 +42,7 @@ async def leading(link: RedisLink, keys: Keys, now_us: int) -> AsyncIterator["Re
         yield lead
     finally:
         renewal.cancel()
-        with suppress(asyncio.CancelledError):
-            await renewal
+        await asyncio.wait({renewal})  # awaited itself, it would swallow a cancellation of this task
         with suppress(LedgerUnavailable):  # then it lapses
             await lead.leave()
 
@@ -96,7 +97,7 @@ class RedisLead:
         keys = self._lease, self._keys.key("reconciled")
         await self._link.run(scripts.LEADERS_NOTE, keys, (self._token, _note(server, at_us)))
 
-    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token]) -> None:
+    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token], freezes: Sequence[Freeze] = ()) -> None:
         """Replace the whole content, then be ready and reconciled. Raises LeadLost."""
         keys = self._keys.ready, self._lease, self._steps
         await self._link.run(scripts.BEGIN_LOAD, keys, (self._token,))
@@ -107,6 +108,8 @@ class RedisLead:
             await self._load_files(some_files)
         for some_tokens in _batches(tokens):
             await self._load_tokens(some_tokens)
+        for some_freezes in _batches(freezes):
+            await self._load_freezes(some_freezes)
         if (await read_state(self._link, self._keys)).server != server:
             raise LeadLost  # the list of what was to be cleared came from another server
         await self._finish(server, files)
@@ -131,6 +134,12 @@ class RedisLead:
         for token in tokens:
             arguments += (token.sha256, token.id, msgspec.json.encode(token))
         await self._step(scripts.TOKENS_STEP, keys, arguments)
+
+    async def _load_freezes(self, freezes: Sequence[Freeze]) -> None:
+        arguments: list[str | bytes] = []
+        for freeze in freezes:
+            arguments += (freeze.promotion, stored_freeze(freeze))
+        await self._step(scripts.FREEZES_STEP, self._keys.changed, arguments)
 
     async def _finish(self, server: str, files: Sequence[StagedFile]) -> None:
         greatest = max((file.serial for file in files), default=0)

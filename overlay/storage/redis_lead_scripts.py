@@ -6,8 +6,9 @@ only by the holder, only once, and only after all before it; so also when a repl
 
 from typing import Final
 
-from overlay.storage.redis_scripts import script
-from overlay.storage.redis_stage_scripts import FILES, named_keys
+from overlay.storage.redis_freeze_scripts import FREEZES
+from overlay.storage.redis_scripts import named_keys, script
+from overlay.storage.redis_stage_scripts import FILES
 
 # KEYS: lease. ARGV: token, milliseconds.
 TAKE_LEAD: Final = script(
@@ -95,6 +96,18 @@ TOKENS_STEP: Final = script(
         redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 2])
         redis.call('HSET', KEYS[4], ARGV[at + 1], ARGV[at])
     end
+    return {'ok'}
+    """,
+    changes=False,
+)
+
+# KEYS: lease, steps, the changed. ARGV: token, number of the step, then per freeze: its promotion, its value.
+FREEZES_STEP: Final = script(
+    named_keys(3),
+    FREEZES,
+    _STEP,
+    """
+    for at = 3, #ARGV, 2 do add_freeze(ARGV[at], open_freeze(ARGV[at + 1])) end
     return {'ok'}
     """,
     changes=False,

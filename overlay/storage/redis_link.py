@@ -5,11 +5,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
-from redis.exceptions import AuthenticationError, NoScriptError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, ResponseError
 
 from overlay.domain.errors import InvalidConfig, LeadLost, LedgerUnavailable
 from overlay.domain.measures import NO_MEASURES, Measures
 from overlay.storage.redis_connections import Command, RedisConnections, Reply
+from overlay.storage.redis_failures import words
 from overlay.storage.redis_scripts import Script
 
 # A page's request fails within a second when Redis is gone (design §8); what people wait for may take longer.
@@ -18,6 +19,7 @@ LONG_PATIENCE_S: Final = 5.0
 _WAIT_MS: Final = 300
 _OLDEST: Final = (6, 2)
 _SCANNED_AT_ONCE: Final = 1000
+_LONGEST_DETAIL: Final = 200
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ class RedisLink:
         self._patience_s = patience_s
         self._measures = measures
         self._wait_replicas = wait_replicas
+        self._warned = False
 
     async def close(self) -> None:
         """Close the connections."""
@@ -58,12 +61,12 @@ class RedisLink:
         replies = await self._run(("EVALSHA", script.sha1, *rest), script, patience_s)
         if isinstance(replies[0], NoScriptError):  # it answered a moment ago: the patience for this may begin anew
             replies = await self._run(("EVAL", script.text, *rest), script, patience_s)
-        answer = cast("list[Reply]", _sound(replies[0]))
+        answer = cast("list[Reply]", self._sound(replies[0]))
         if answer[0] == b"unready":
             raise LedgerUnavailable("What is staged is not loaded yet; try again in a moment.")
         if answer[0] == b"lost":
             raise LeadLost
-        if script.changes and self._wait_replicas and cast("int", _sound(replies[1])) < self._wait_replicas:
+        if script.changes and self._wait_replicas and cast("int", self._sound(replies[1])) < self._wait_replicas:
             raise LedgerUnavailable(
                 "Too few replicas of the ledger have the change yet. It may become visible later; repeating is safe."
             )
@@ -72,21 +75,29 @@ class RedisLink:
     async def values(self, keys: Sequence[str]) -> list[bytes | None]:
         """Read several keys of one moment."""
         (reply,) = await self._exchange([("MGET", *keys)])
-        return cast("list[bytes | None]", _sound(reply))
+        return cast("list[bytes | None]", self._sound(reply))
 
     async def values_and_server(self, keys: Sequence[str]) -> tuple[list[bytes | None], str]:
         """Read several keys, and the run id of the server, "" where it does not tell."""
         commands: list[Command] = [("MGET", *keys), ("INFO", "server")]
         values, info = await self._exchange(commands)
-        return cast("list[bytes | None]", _sound(values)), _facts(info).get("run_id", "")
+        return cast("list[bytes | None]", self._sound(values)), _facts(info).get("run_id", "")
 
     async def keys(self, pattern: str) -> list[str]:
-        """List the keys that match; those that were there all the while are listed."""
+        """List the keys that match; those that were there all the while are listed.
+
+        The pattern has the keys' hash tag. As a key it is sent along: SCAN names none, so any node of a cluster would
+        list its own, and only a command with a key is told which node has them.
+        """
         found, cursor = [], b"0"
         while True:
-            command = ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED_AT_ONCE)
-            (reply,) = await self._exchange([command], patience_s=LONG_PATIENCE_S)
-            cursor, keys = cast("tuple[bytes, list[bytes]]", tuple(cast("list[Reply]", _sound(reply))))
+            commands: list[Command] = [
+                ("EXISTS", pattern),
+                ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED_AT_ONCE),
+            ]
+            placed, reply = await self._exchange(commands, patience_s=LONG_PATIENCE_S)
+            self._sound(placed)
+            cursor, keys = cast("tuple[bytes, list[bytes]]", tuple(cast("list[Reply]", self._sound(reply))))
             found += [key.decode() for key in keys]
             if cursor == b"0":
                 return found
@@ -100,14 +111,15 @@ class RedisLink:
         try:
             (reply,) = await self._exchange([("INFO",)])
         except LedgerUnavailable as err:
-            if isinstance(err.__cause__, AuthenticationError):
-                raise InvalidConfig(("[ledger] url: Redis refuses the user name or password.",)) from err
+            if isinstance(err.__cause__, AuthenticationError | NoPermissionError):
+                raise InvalidConfig((f"[ledger] url: Redis cannot be used: {words(err.__cause__)}.",)) from err
             raise
         facts = _facts(reply)
         problems = server_problems(facts)
         if problems:
             raise InvalidConfig(problems)
-        if "maxmemory_policy" not in facts:
+        if "maxmemory_policy" not in facts and not self._warned:
+            self._warned = True
             _log.warning(
                 "Redis does not tell its maxmemory-policy. See to it that it is noeviction: anything else lets Redis "
                 "drop what is staged."
@@ -128,11 +140,11 @@ class RedisLink:
             self._measures.asked_ledger(time.perf_counter() - began_s, answered=answered)
         return replies
 
-
-def _sound(reply: Reply) -> Reply:
-    if isinstance(reply, ResponseError):
-        raise LedgerUnavailable("The ledger's Redis refused; its log and the overlay's say why.") from reply
-    return reply
+    def _sound(self, reply: Reply) -> Reply:
+        if isinstance(reply, ResponseError):
+            refused = "The ledger's Redis refused; the overlay's log says why."
+            raise self._connections.failed(refused, reply, detail=str(reply)[:_LONGEST_DETAIL]) from reply
+        return reply
 
 
 def _facts(reply: Reply) -> dict[str, str]:

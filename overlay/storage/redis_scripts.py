@@ -1,7 +1,7 @@
 """The ledger's scripts in Redis: one per change, one per kind of atomic read (Redis 6.2 and later, Valkey).
 
-Here: what a script is, reads, tokens and rates. What is staged changes by the scripts of `redis_stage_scripts`, and at
-once by those of `redis_lead_scripts`.
+Here: what a script is, reads, tokens and rates. What is staged changes by the scripts of `redis_stage_scripts`, what is
+kept as it is by those of `redis_freeze_scripts`, and all at once by those of `redis_lead_scripts`.
 
 Every script is atomic, checks the `ready` key (KEYS[1]) first, declares the keys it touches, and may be repeated after
 a lost answer: it then changes nothing and answers the same (but SPEND, which takes another one). What callers stored is
@@ -15,6 +15,8 @@ that finds nothing to change still writes: WAIT counts the replicas that have th
 import hashlib
 from dataclasses import dataclass
 from typing import Final
+
+from overlay.storage.redis_layout import CHANGED, SHELF_KEYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,12 @@ def script(*parts: str, changes: bool) -> Script:
     """Join parts of Lua text."""
     text = "\n".join(parts)
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), changes)
+
+
+def named_keys(first: int) -> str:
+    """Write the Lua that names the keys from KEYS[first] on."""
+    fields = ", ".join(f"{name.replace('-', '_')} = KEYS[{at}]" for at, name in enumerate(CHANGED, first))
+    return f"local key, SHELF, SHELF_KEYS = {{{fields}}}, {first + len(CHANGED)}, {SHELF_KEYS}"
 
 
 CHECK_READY: Final = """
@@ -152,7 +160,8 @@ EVENTS: Final = script(
     """
     local made = tonumber(redis.call('GET', KEYS[3]) or '0')
     local oldest = made - redis.call('LLEN', KEYS[2]) + 1
-    local first = math.max(oldest, tonumber(ARGV[1]) + 1)
+    -- No more than there are: LRANGE would get a great number as 1e+17.
+    local first = math.max(oldest, math.min(tonumber(ARGV[1]), made) + 1)
     return {'ok', epoch, oldest, first, redis.call('LRANGE', KEYS[2], first - oldest, -1)}
     """,
     changes=False,

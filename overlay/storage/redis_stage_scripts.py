@@ -10,18 +10,12 @@ file that they may touch, from KEYS[SHELF] on. Shelves hold a project's files of
 
 from typing import Final
 
-from overlay.storage.redis_layout import CHANGED, SHELF_KEYS
-from overlay.storage.redis_scripts import CHECK_READY, script
+from overlay.storage.redis_freeze_scripts import FREEZES
+from overlay.storage.redis_scripts import CHECK_READY, named_keys, script
 
 EVENTS_HELD: Final = 1000
 # Endings that may not have reached the history yet; far more than uploads can be in flight at once.
 ENDINGS_HELD: Final = 10_000
-
-
-def named_keys(first: int) -> str:
-    """Write the Lua that names the keys from KEYS[first] on."""
-    fields = ", ".join(f"{name.replace('-', '_')} = KEYS[{at}]" for at, name in enumerate(CHANGED, first))
-    return f"local key, SHELF, SHELF_KEYS = {{{fields}}}, {first + len(CHANGED)}, {SHELF_KEYS}"
 
 
 FILES: Final = """
@@ -118,26 +112,43 @@ local function finish(file, reason, kind, when, who)
 end
 """
 
-_CHANGE: Final = (CHECK_READY, named_keys(1), FILES, _ENDINGS)
+_CHANGE: Final = (CHECK_READY, named_keys(1), FILES, FREEZES, _ENDINGS)
 
-# KEYS: the changed, a shelf. ARGV: filename, sha256, reach, may replace, clock in µs.
+# Bytes that come under a name. Other bytes hold it, and may not be replaced: `exists`, with their hash and the freeze
+# of their release; a new name in a release that is kept as it is: `frozen`, with the freeze. Else nil, and whether a
+# freeze keeps these very bytes.
+_MEET: Final = """
+local function meet(held, sha256, may_replace, release, now)
+    local freeze = keeper(release, now)
+    if held and held.sha256 ~= sha256 and (freeze or may_replace ~= '1') then
+        return {'exists', held.sha256, freeze and freeze.value}
+    end
+    if freeze and not held then return {'frozen', freeze.value} end
+    return nil, freeze and true
+end
+"""
+
+# KEYS: the changed, a shelf. ARGV: filename, sha256, reach, may replace, clock in µs, release.
 ADMIT: Final = script(
     *_CHANGE,
+    _MEET,
     """
     local value, held = holder(ARGV[1])
-    if held and held.sha256 ~= ARGV[2] and ARGV[4] ~= '1' then return {'exists', held.sha256} end
+    local refusal, kept = meet(held, ARGV[2], ARGV[4], ARGV[6], ARGV[5])
+    if refusal then return refusal end
     local last = math.max(tonumber(redis.call('GET', key.last_serial) or '0') + 1, tonumber(ARGV[5]))
     redis.call('SET', key.last_serial, string.format('%.0f', last))
-    if held and repeats(held, ARGV[2], ARGV[3]) then return {'already', value} end
+    if kept or held and repeats(held, ARGV[2], ARGV[3]) then return {'already', value} end
     return {'admitted', string.format('%.0f', last), epoch}
     """,
     changes=True,
 )
 
 # KEYS: the changed, a shelf. ARGV: the value up to `ousted`, the lines after it, may replace, epoch of its admission,
-# new revision, new revision of the names.
+# new revision, new revision of the names, clock in µs, release.
 STAGE: Final = script(
     *_CHANGE,
+    _MEET,
     """
     local new = open(ARGV[1] .. ' -\\n' .. ARGV[2])
     local last = math.max(tonumber(redis.call('GET', key.last_serial) or '0'), new.serial)
@@ -148,10 +159,11 @@ STAGE: Final = script(
     if ended then return {'staged', ended} end
     if ARGV[4] ~= epoch then return {'rebuilt'} end  -- before that, it may have ended
     local _, held = holder(new.filename)
+    local refusal, kept = meet(held, new.sha256, ARGV[3], ARGV[8], ARGV[7])
+    if refusal then return refusal end
     if held then
-        if held.sha256 ~= new.sha256 and ARGV[3] ~= '1' then return {'exists', held.sha256} end
         -- Two uploads of the same bytes that raced past `admit`: the first one shown stays.
-        if precedes(held, new) or repeats(held, new.sha256, new.reach) then
+        if kept or precedes(held, new) or repeats(held, new.sha256, new.reach) then
             return {'staged', finish(new, 'replaced', 'replaced', held.at, held.who)}
         end
         take_away(held)
@@ -164,25 +176,30 @@ STAGE: Final = script(
     changes=True,
 )
 
-# KEYS: the changed, then per upload its shelf. ARGV: reason, kind of event, when, who, then per upload: its id, new
-# revision, new revision of the names.
+# KEYS: the changed, then per upload its shelf. ARGV: reason, kind of event, when, who, clock in µs, then per upload:
+# its id, its release, new revision, new revision of the names.
 FORGET: Final = script(
     *_CHANGE,
     """
-    local ended, changed, argument = {'forgotten'}, false, 5
+    for argument = 6, ARGV[1] ~= 'live' and #ARGV or 0, 4 do
+        local upload, release = ARGV[argument], ARGV[argument + 1]
+        local freeze = redis.call('HEXISTS', key.files, upload) == 1 and keeper(release, ARGV[5])
+        if freeze and freeze.uploads:find(upload, 1, true) then return {'frozen', release, freeze.value} end
+    end
+    local ended, changed, argument = {'forgotten'}, false, 6
     local same = ending('', ARGV[1], ARGV[3], ARGV[4]):sub(#'{"file":' + 1)
     for at = SHELF, #KEYS, SHELF_KEYS do
         local value = redis.call('HGET', key.files, ARGV[argument])
         if value then
             local file = open(value)
-            drop(file, at, ARGV[argument + 1], ARGV[argument + 2])
+            drop(file, at, ARGV[argument + 2], ARGV[argument + 3])
             ended[#ended + 1] = finish(file, ARGV[1], ARGV[2], ARGV[3], ARGV[4])
             changed = true
         else
             local gone = redis.call('HGET', key.ended, ARGV[argument])
             if gone and gone:sub(-#same) == same then ended[#ended + 1] = gone end  -- a repeat of this very call
         end
-        argument = argument + 3
+        argument = argument + 4
     end
     if not changed then redis.call('SET', key.last_serial, redis.call('GET', key.last_serial) or '0') end
     return ended

@@ -6,7 +6,8 @@
     redis+cluster://[user:password@]host[:port],host[:port]                   rediss+cluster://
 
 After a question mark: `ca_file` (TLS), `db` (unix), `sentinel_username` and `sentinel_password`. Names and passwords
-are percent-encoded. No error and no `repr` ever shows a password.
+are percent-encoded. No error, text or `repr` ever shows a password; errors quote nothing of a URL, because one that is
+misread may have it anywhere.
 """
 
 import re
@@ -43,7 +44,7 @@ class Address:
     socket_path: str = ""
 
     def __str__(self) -> str:
-        return self.socket_path or f"{self.host}:{self.port}"
+        return self.socket_path or f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +105,15 @@ _SCHEMES: Final = {
 
 
 def parse(url: str) -> RedisTarget:
-    """Read a URL. Raises InvalidConfig with a sentence that quotes nothing secret."""
+    """Read a URL. Raises InvalidConfig."""
     matched = _URL.fullmatch(url)
     scheme = _SCHEMES.get(matched["scheme"]) if matched is not None else None
     if matched is None or scheme is None:
         raise _invalid(f"it must begin with one of {', '.join(f'{name}://' for name in _SCHEMES)}")
+    if "@" in url[matched.start("hosts") :]:
+        raise _invalid(
+            "only one @ may stand in it, before the hosts; percent-encode the password (%40 for @, %2F for /)"
+        )
     options = _options(matched["query"] or "", scheme)
     path = unquote(matched["path"] or "")
     service, db = _service_and_db(path, scheme, options)
@@ -126,10 +131,8 @@ def parse(url: str) -> RedisTarget:
 
 def _options(query: str, scheme: _Scheme) -> dict[str, str]:
     options = dict(parse_qsl(query, keep_blank_values=True))
-    unknown = sorted(set(options) - scheme.options)
-    if unknown:
-        known = ", ".join(sorted(scheme.options)) or "nothing"
-        raise _invalid(f"after the question mark it may have {known}; it has {', '.join(map(repr, unknown))}")
+    if not set(options) <= scheme.options:
+        raise _invalid(f"after a question mark it may have {', '.join(sorted(scheme.options)) or 'nothing'}")
     return options
 
 
@@ -155,7 +158,7 @@ def _address(text: str, port: int) -> Address:
     matched = _HOST.fullmatch(text)
     number = int(matched["port"] or port) if matched is not None else 0
     if matched is None or not 0 < number <= _HIGHEST_PORT:
-        raise _invalid(f"{text!r} is no host:port")
+        raise _invalid("its hosts must be host or host:port, with commas between them")
     return Address(unquote(matched["host"]).strip("[]"), number)
 
 
@@ -180,7 +183,7 @@ def _service_and_db(path: str, scheme: _Scheme, options: dict[str, str]) -> tupl
 
 def _db(text: str) -> int:
     if not text.isdecimal():
-        raise _invalid(f"{text!r} is no number of a database")
+        raise _invalid("the number of a database must be a number")
     return int(text)
 
 

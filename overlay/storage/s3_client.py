@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import InvalidRegionError
 
 from overlay.caching.threads import in_thread, uninterrupted
 from overlay.domain.errors import NotFound, OverlayError, StoreUnavailable
@@ -228,6 +229,11 @@ def _client(settings: S3Settings, session: boto3.Session | None) -> "tuple[S3Cli
             # What "auto" means there, but with "auto" boto3 signs URLs for the global endpoint, not for the region's.
             client.close()
             client = _made(settings, session, "virtual")
+    except InvalidRegionError as err:  # a ValueError, too
+        raise StoreUnavailable(
+            "S3 cannot be used: [store] region (where that is empty, AWS_DEFAULT_REGION or the profile's) must be the "
+            "name of a region, such as eu-central-1."
+        ) from err
     except ValueError as err:  # an endpoint_url that is no URL
         raise StoreUnavailable("S3 cannot be used: [store] endpoint_url must be an http(s) URL.") from err
     except FOREIGN as err:

@@ -10,13 +10,19 @@ from overlay.config.tables import Config
 from overlay.domain.measures import Measures
 from overlay.domain.names import UploadId
 from overlay.domain.ports import ProjectList, Upstream
+from overlay.domain.promotion import PromotionId
+from overlay.domain.promotion_target import rules_at, target_of
 from overlay.services.access import Access
 from overlay.services.downloads import Downloads
 from overlay.services.facts import facts_reader
 from overlay.services.pages import Pages
 from overlay.services.projects import Projects
+from overlay.services.promotion_planning import Planning, PromotionSettings
+from overlay.services.promotion_survey import Survey
+from overlay.services.promotions import Promotions
 from overlay.services.releases import Releases
 from overlay.services.reports import Reports
+from overlay.services.settling import Settling
 from overlay.services.uploads import Uploads, UploadSettings
 from overlay.web.context import Services, WebSettings
 from overlay.wiring.store import Store
@@ -32,6 +38,8 @@ def services_on(
 ) -> Services:
     """Give every service what it needs."""
     facts_of, reports, now_us = facts_reader(), Reports(store.blobs), microseconds(now_s)
+    survey = Survey(ledger=store.ledger, upstream=upstream, facts_of=facts_of, reports=reports)
+    settings = _promotions(config)
     return Services(
         access=Access(
             store.ledger,
@@ -71,6 +79,31 @@ def services_on(
             now_us=now_us,
             fresh_s=config.upstream.fresh_s,
         ),
+        promotions=Promotions(
+            documents=store.documents,
+            ledger=store.ledger,
+            upstream=upstream,
+            survey=survey,
+            planning=Planning(
+                documents=store.documents,
+                ledger=store.ledger,
+                survey=survey,
+                settings=settings,
+                now_us=now_us,
+                new_id=_new_promotion_id,
+            ),
+            settings=settings,
+            now_us=now_us,
+        ),
+        settling=Settling(
+            documents=store.documents,
+            ledger=store.ledger,
+            upstream=upstream,
+            facts_of=facts_of,
+            # No page that readers get is older, in whatever process: see `overlay.upstream.cached`.
+            stale_s=max(config.upstream.stale_s, 2 * config.upstream.fresh_s),
+            now_us=now_us,
+        ),
         blobs=store.blobs,
         documents=store.documents,
         ledger=store.ledger,
@@ -91,6 +124,16 @@ def _uploads(config: Config, spool: Path) -> UploadSettings:
         fresh_s=config.upstream.fresh_s,
         spool=spool,
         inspections=os.cpu_count() or 1,
+    )
+
+
+def _promotions(config: Config) -> PromotionSettings:
+    target = target_of(config.upstream.url, config.upstream.upload_url)
+    return PromotionSettings(
+        target=target,
+        rules=rules_at(target, config.upstream.rules),
+        lease_s=config.promote.lease_s,
+        absent_s=config.promote.absent_s,
     )
 
 
@@ -117,3 +160,7 @@ def microseconds(now_s: Callable[[], float]) -> Callable[[], int]:
 
 def _new_upload_id() -> UploadId:
     return UploadId(secrets.token_hex(16))
+
+
+def _new_promotion_id() -> PromotionId:
+    return PromotionId(secrets.token_hex(16))

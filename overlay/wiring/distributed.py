@@ -8,6 +8,7 @@ store of a newer program) ends the process.
 import asyncio
 import contextlib
 import logging
+import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -28,9 +29,10 @@ from overlay.storage.documents_s3 import S3Documents
 from overlay.storage.files import empty_left_spools, empty_spool, own_folder
 from overlay.storage.ledger_redis import RedisLedger, redis_ledger
 from overlay.storage.redis_url import RedisTarget, parse
+from overlay.storage.redis_watch import watch_server
 from overlay.storage.s3_client import Addressing, Bucket, S3Settings, open_bucket
 from overlay.wiring.assembly import microseconds
-from overlay.wiring.store import Store
+from overlay.wiring.store import Store, ended
 
 _AGAIN_S: Final = 1.0
 
@@ -52,8 +54,10 @@ async def shared_store(config: Config, now_s: Callable[[], float], measures: Mea
         ledger = await stack.enter_async_context(_ledger(config.ledger, now_s, measures))
         await _check(bucket, ledger)
         blobs = S3Blobs(bucket)
-        upkeep = asyncio.ensure_future(_upkeep(config.ledger, documents, ledger, now_s, measures))
-        stack.push_async_callback(_ended, upkeep)
+        upkeep = asyncio.ensure_future(_upkeep(config, documents, ledger, now_s, measures))
+        stack.push_async_callback(ended, upkeep)
+        watch = asyncio.ensure_future(watch_server(ledger))
+        stack.push_async_callback(ended, watch)
         yield Store(
             blobs=blobs,
             documents=documents,
@@ -63,7 +67,7 @@ async def shared_store(config: Config, now_s: Callable[[], float], measures: Mea
             spool=await in_thread(empty_spool, local),
             rebuilt=None,
             token_folder=None,
-            upkeep=upkeep,
+            watched=(upkeep, watch),
         )
 
 
@@ -74,18 +78,21 @@ async def read_bucket(config: Config) -> int:
 
 
 async def ask_redis(config: Config, now_s: Callable[[], float]) -> bool:
-    """Say whether what is staged is loaded. Raises InvalidConfig, LedgerUnavailable."""
+    """Say whether what is staged is loaded. Raises InvalidConfig, LedgerUnavailable, which says why."""
     async with _ledger(config.ledger, now_s) as ledger:
-        await ledger.check_server()
-        return bool((await ledger.state()).epoch)
+        try:
+            await ledger.check_server()
+            return bool((await ledger.state()).epoch)
+        except LedgerUnavailable as err:
+            raise LedgerUnavailable(err.why or str(err)) from err
 
 
 async def _check(bucket: Bucket, ledger: RedisLedger) -> None:
     """Say at once what is away. Raises InvalidConfig for a Redis that must not be used."""
     try:
         await ledger.check_server()
-    except LedgerUnavailable as err:
-        _log.warning("Redis does not answer; what is staged cannot be shown until it does: %s", err)
+    except LedgerUnavailable:  # why stands in the log already
+        _log.warning("What is staged cannot be shown until Redis serves.")
     try:
         await bucket.check()
     except StoreUnavailable as err:
@@ -93,7 +100,7 @@ async def _check(bucket: Bucket, ledger: RedisLedger) -> None:
 
 
 async def _upkeep(
-    config: LedgerConfig,
+    config: Config,
     documents: Documents,
     ledger: RedisLedger,
     now_s: Callable[[], float],
@@ -109,17 +116,13 @@ async def _upkeep(
     upkeep = Upkeep(
         documents,
         ledger,
-        reconcile_s=config.reconcile_s,
+        reconcile_s=config.ledger.reconcile_s,
         now_us=microseconds(now_s),
         wait=asyncio.sleep,
+        lease_s=config.promote.lease_s,
         measures=measures,
     )
     await upkeep.run()
-
-
-async def _ended(task: asyncio.Task[NoReturn]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
 
 
 def _local(path: str, stack: contextlib.AsyncExitStack) -> Path:
@@ -150,10 +153,21 @@ async def _ledger(
 
 
 def _target(config: LedgerConfig) -> RedisTarget:
+    target = parse(_url(config))
+    if target.ca_file:
+        try:
+            ssl.create_default_context(cafile=target.ca_file)
+        except OSError as err:
+            problem = f"[ledger] url: ca_file {target.ca_file!r} holds no readable certificates: {err}."
+            raise InvalidConfig((problem,)) from err
+    return target
+
+
+def _url(config: LedgerConfig) -> str:
     if not config.url_file:
-        return parse(config.url)
+        return config.url
     try:
-        return parse(Path(config.url_file).read_text(encoding="utf-8").strip())
+        return Path(config.url_file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as err:
         raise InvalidConfig((f"[ledger] url_file cannot be read: {err}.",)) from err
 

@@ -32,7 +32,7 @@ async def directory_store(config: Config, now_us: Callable[[], int]) -> AsyncIte
             presigns=None,
             local=await in_thread(Path(config.server.local_path).absolute) if config.server.local_path else root,
             spool=spool,
-            rebuilt=await rebuild(documents, ledger),
+            rebuilt=await rebuild(documents, ledger, now_us, lease_s=config.promote.lease_s),
             token_folder=root,
         )
     finally:
@@ -51,7 +51,7 @@ async def read_directory(config: Config, now_us: Callable[[], int]) -> Rebuilt |
         await in_thread(refuse_if_locked, root)
         documents = _ReadOnly(DirectoryDocuments(root, root / "spool"))
         await mark(documents)
-        return await rebuild(documents, MemoryLedger(now_us))
+        return await rebuild(documents, MemoryLedger(now_us), now_us)
 
 
 class _ReadOnly:

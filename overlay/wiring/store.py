@@ -26,5 +26,11 @@ class Store:
     """What the ledger was loaded with; None where it is loaded while the server runs, if at all."""
     token_folder: Path | None
     """Where the admin token of the first start is written; None where nobody could read it."""
-    upkeep: asyncio.Task[NoReturn] | None = None
-    """Keeps the ledger true to the documents; its end is a failure that nothing else mends."""
+    watched: tuple[asyncio.Task[NoReturn], ...] = ()
+    """What looks after the ledger; the end of one of these is a failure that nothing else mends."""
+
+
+async def ended(task: asyncio.Task[NoReturn]) -> None:
+    """Cancel the task and wait until it has ended: what it uses is about to be closed."""
+    task.cancel()
+    await asyncio.wait({task})

@@ -15,12 +15,13 @@ from overlay.config.tables import Config
 from overlay.domain.measures import Measures
 from overlay.services.first_token import ensure_admin_token
 from overlay.services.rebuild import Rebuilt
+from overlay.services.settling import notice_regularly, settle_regularly
 from overlay.services.sweep import sweep_regularly
 from overlay.web.context import Services, WebSettings
 from overlay.web.metrics import Metrics, shared_folder
 from overlay.wiring.assembly import microseconds, services_on, web_settings
 from overlay.wiring.embedded import directory_store
-from overlay.wiring.store import Store
+from overlay.wiring.store import Store, ended
 from overlay.wiring.upstream import cached_list, cached_pages, upstream_client
 
 
@@ -61,23 +62,27 @@ async def wired(
         services = services_on(config, store, upstream, project_list, now_s, metrics)
         stack.push_async_callback(services.pages.close)
         stack.push_async_callback(services.uploads.close)
+        spread, wait = random.SystemRandom().random(), asyncio.sleep
         sweeping = asyncio.ensure_future(
             sweep_regularly(
                 store.blobs,
                 store.documents,
                 grace_s=config.uploads.grace_s,
                 now_s=now_s,
-                spread=random.SystemRandom().random(),
-                wait=asyncio.sleep,
+                spread=spread,
+                wait=wait,
             )
         )
-        stack.callback(sweeping.cancel)
+        stack.push_async_callback(ended, sweeping)
+        settling = asyncio.ensure_future(settle_regularly(services.settling, spread=spread, wait=wait))
+        stack.push_async_callback(ended, settling)
+        noticing = asyncio.ensure_future(notice_regularly(services.settling, spread=spread, wait=wait))
+        stack.push_async_callback(ended, noticing)
         token_file = None
         if store.token_folder is not None and not config.admin_token:
             token_file = await ensure_admin_token(store.token_folder, services.access, store.ledger)
         if store.rebuilt is not None:
             metrics.rebuilt(store.rebuilt.took_s)
-        watched = (sweeping,) if store.upkeep is None else (sweeping, store.upkeep)
         yield Wired(
             services=services,
             web=web_settings(config, ephemeral=ephemeral),
@@ -85,7 +90,7 @@ async def wired(
             admin_token_file=token_file,
             now_s=now_s,
             metrics=metrics,
-            watched=watched,
+            watched=(sweeping, settling, noticing, *store.watched),
         )
 
 

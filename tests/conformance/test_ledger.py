@@ -7,9 +7,10 @@ import pytest
 from overlay.domain.errors import FileExists, LedgerBusy, LedgerRebuilt, LedgerUnavailable
 from overlay.domain.names import MAIN, NOTHING_STAGED, NormalizedName, Serial, StageId, UploadId
 from overlay.domain.ports import Ending, StageLedger
+from overlay.domain.promotion import PromotionId
 from overlay.domain.stage import Admitted, AlreadyStaged, EventKind, Gone, Reason, Staged, StagedFile
 from tests.ledgers import NOW_US, stage
-from tests.staged import DEMO, claim_for, staged_file, token, upload_of
+from tests.staged import DEMO, claim_for, freeze_of, staged_file, token, upload_of
 
 OTHER_STAGE = StageId("flag-day")
 WITHDRAWN = Ending(Reason.WITHDRAWN, NOW_US + 5, "bob")
@@ -36,6 +37,10 @@ async def test_a_ledger_that_is_not_loaded_answers_nothing(fresh: StageLedger) -
         lambda: ledger.admit(claim_for(file)),
         lambda: ledger.stage(file, replace=True, epoch=""),
         lambda: ledger.forget(DEMO, [file.upload_id], WITHDRAWN),
+        lambda: ledger.freeze(freeze_of(file, since_us=NOW_US, until_us=NOW_US)),
+        lambda: ledger.renew(PromotionId("f" * 32), fence=1, until_us=NOW_US),
+        lambda: ledger.thaw(PromotionId("f" * 32)),
+        ledger.freezes,
         lambda: ledger.events(0),
         lambda: ledger.token("x"),
         ledger.tokens,

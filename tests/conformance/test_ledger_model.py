@@ -20,29 +20,56 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from overlay.domain.errors import FileExists, LedgerRebuilt
+from overlay.domain.errors import (
+    FileExists,
+    LedgerRebuilt,
+    OverlayError,
+    PromotionLost,
+    PromotionRunning,
+    ReleaseFrozen,
+    StagedChanged,
+)
 from overlay.domain.names import MAIN, NOTHING_STAGED, NormalizedName, Revision, Serial, StageId, UploadId
 from overlay.domain.ports import Ending, StageLedger
+from overlay.domain.promotion import Freeze, PromotionId, ReleaseName
 from overlay.domain.rates import MINUTE_US, share_us
 from overlay.domain.rights import Token
-from overlay.domain.stage import Admitted, AlreadyStaged, EventKind, Gone, Reason, StagedFile, Totals
+from overlay.domain.stage import EVENT_OF_REASON, Admitted, AlreadyStaged, EventKind, Gone, Reason, StagedFile, Totals
 from tests.ledgers import LEDGERS, NOW_US, LedgerClock, MakeLedger, in_process
-from tests.staged import claim_for, staged_file, token
+from tests.staged import claim_for, freeze_of, staged_file, token
 
 STAGES = (MAIN, StageId("flag-day"))
 PROJECTS = (NormalizedName("demo"), NormalizedName("other-demo"))
 PER_MINUTE = {"a": 1, "b": 3}
+FROZEN = "a promotion keeps the release"
+CHANGED = "not all of it is staged"
 REBUILT = "the ledger was rebuilt"
+LOST = "the run has no lease"
+TAKEN = "another run has the lease"
+REFUSALS: dict[type[OverlayError], str] = {
+    LedgerRebuilt: REBUILT,
+    ReleaseFrozen: FROZEN,
+    PromotionRunning: TAKEN,
+    StagedChanged: CHANGED,
+    PromotionLost: LOST,
+}
+PROMOTIONS = (PromotionId("a" * 32), PromotionId("b" * 32))
+LEASE_US = MINUTE_US // 2
 Shelf = tuple[StageId, NormalizedName]
+Place = tuple[StageId, NormalizedName, str, str]
 Result = TypeVar("Result")
 
-PLACES = st.tuples(st.sampled_from(STAGES), st.sampled_from(PROJECTS), st.sampled_from(["1", "2"]))
+PLACES = st.tuples(
+    st.sampled_from(STAGES), st.sampled_from(PROJECTS), st.sampled_from(["1", "2"]), st.sampled_from(["zip", "tar.gz"])
+)
 
 
 class Model:
-    """What the ledger should hold."""
+    """What the ledger should hold; `clock` is its clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: LedgerClock) -> None:
+        self.clock = clock
+        self.freezes: dict[PromotionId, Freeze] = {}
         self.staged: dict[UploadId, StagedFile] = {}
         self.ended: dict[UploadId, Gone] = {}
         self.replaced: dict[UploadId, UploadId] = {}
@@ -60,17 +87,60 @@ class Model:
         files = [file for file in self.staged.values() if (file.stage, file.project) == shelf]
         return sorted(files, key=lambda file: file.filename)
 
+    def keeper(self, file: StagedFile) -> Freeze | None:
+        """Return what keeps the file's release as it is."""
+        release = ReleaseName(file.project, file.version)
+        return next((freeze for freeze in self.holding() if release in freeze.releases), None)
+
+    def holding(self) -> list[Freeze]:
+        holding = [freeze for freeze in self.freezes.values() if freeze.holds(self.clock.now_us)]
+        return sorted(holding, key=lambda freeze: (freeze.since_us, freeze.promotion))
+
+    def meets(self, file: StagedFile, *, may_replace: bool) -> str | None:
+        """Return what refuses the file: the sha256 that holds its name, or FROZEN."""
+        held, kept = self.holder(file), self.keeper(file) is not None
+        if held is not None and held.sha256 != file.sha256 and (kept or not may_replace):
+            return held.sha256
+        return FROZEN if kept and held is None else None
+
+    def freeze(self, wanted: Freeze) -> Freeze | str:
+        held = {freeze.promotion: freeze for freeze in self.holding()}
+        present = held.pop(wanted.promotion, None)
+        if present is not None and present.holder == wanted.holder:
+            wanted = replace(present, until_us=max(present.until_us, wanted.until_us))
+        elif present is not None and present.leased(self.clock.now_us):
+            return TAKEN
+        elif present is not None:
+            wanted = replace(present, holder=wanted.holder, until_us=wanted.until_us, fence=present.fence + 1)
+        elif any(set(other.releases) & set(wanted.releases) for other in held.values()):
+            return FROZEN
+        elif not all(upload in self.staged for upload in wanted.uploads):
+            return CHANGED
+        self.freezes[wanted.promotion] = wanted
+        return wanted
+
+    def renew(self, promotion: PromotionId, fence: int, until_us: int, *, durable: bool) -> Freeze | str:
+        freeze = next((freeze for freeze in self.holding() if freeze.promotion == promotion), None)
+        if freeze is None or freeze.fence != fence:
+            return LOST
+        if not freeze.durable and not all(upload in self.staged for upload in freeze.uploads):
+            del self.freezes[promotion]
+            return LOST
+        until_us = 0 if until_us == 0 else max(until_us, freeze.until_us)
+        self.freezes[promotion] = replace(freeze, until_us=until_us, durable=freeze.durable or durable)
+        return self.freezes[promotion]
+
     def stage(self, file: StagedFile, *, may_replace: bool, admitted_now: bool) -> Gone | str | None:
-        """Return what ended, or the sha256 that refuses the file, or REBUILT."""
+        """Return what ended, or the sha256 that refuses the file, or REBUILT, or FROZEN."""
         if file.upload_id in self.staged:
             return self.ended.get(self.replaced.get(file.upload_id, UploadId("")))
         if file.upload_id in self.ended:
             return self.ended[file.upload_id]
         if not admitted_now:
             return REBUILT
-        held = self.holder(file)
-        if held is not None and held.sha256 != file.sha256 and not may_replace:
-            return held.sha256
+        refusal, held = self.meets(file, may_replace=may_replace), self.holder(file)
+        if refusal is not None:
+            return refusal
         if held is not None and (held.sha256 == file.sha256 or _place(held) > _place(file)):
             return self._end(file, Ending(Reason.REPLACED, held.staged_at_us, held.who))
         ended = None
@@ -83,7 +153,11 @@ class Model:
         self.events.append((EventKind.STAGED, file.filename, file.who))
         return ended
 
-    def forget(self, project: NormalizedName, uploads: list[UploadId], ending: Ending) -> list[Gone]:
+    def forget(self, project: NormalizedName, uploads: list[UploadId], ending: Ending) -> list[Gone] | str:
+        ours = [file for upload in uploads if (file := self.staged.get(upload)) and file.project == project]
+        promoted = {upload for freeze in self.holding() for upload in freeze.uploads}
+        if ending.reason is not Reason.LIVE and any(file.upload_id in promoted for file in ours):
+            return FROZEN
         ended = []
         for upload in uploads:
             file, gone = self.staged.get(upload), self.ended.get(upload)
@@ -124,8 +198,7 @@ class Model:
 
     def _end(self, file: StagedFile, ending: Ending) -> Gone:
         gone = self.ended[file.upload_id] = _gone(file, ending)
-        kind = EventKind.REPLACED if ending.reason is Reason.REPLACED else EventKind.WITHDRAWN
-        self.events.append((kind, file.filename, ending.who))
+        self.events.append((EVENT_OF_REASON[ending.reason], file.filename, ending.who))
         return gone
 
     def _drop(self, file: StagedFile) -> None:
@@ -152,13 +225,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = Model()
+        self.clock = LedgerClock()
+        self.model = Model(self.clock)
         self.made = 0
         self.serial = 0
         self.seen: dict[Shelf, tuple[int, Revision]] = {}
         self.revisions: set[Revision] = set()
         self.names: tuple[tuple[NormalizedName, ...], Revision] | None = None
-        self.clock = LedgerClock()
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
         self.ledger = self.run(self.stack.enter_async_context(type(self).make(self.clock)))
@@ -170,26 +243,31 @@ class LedgerMachine(RuleBasedStateMachine):
         self.run(self.stack.aclose())
         self.runner.close()
 
-    @initialize()
-    def begin(self) -> None:
-        self.run(self.ledger.load((), ()))
+    @initialize(target=uploads, places=st.lists(PLACES, unique=True, max_size=4), frozen=st.booleans())
+    def begin(self, places: list[Place], frozen: bool) -> object:  # noqa: FBT001
+        """Begin with some files, of which the first may be promoted."""
+        files = [replace(self._file(place, "a"), serial=Serial(NOW_US + self.made)) for place in places]
+        self.model.staged = {file.upload_id: file for file in files}
+        self.run(self.ledger.load(files, ()))
+        self.serial = max((file.serial for file in files), default=0)
+        if files and frozen:
+            self.freeze(PROMOTIONS[0], places[:1], "p", LEASE_US)
+        return multiple(*files)
 
     @rule(target=uploads, place=PLACES, content=st.sampled_from("abc"), may_replace=st.booleans())
-    def admit(self, place: tuple[StageId, NormalizedName, str], content: str, may_replace: bool) -> object:  # noqa: FBT001
+    def admit(self, place: Place, content: str, may_replace: bool) -> object:  # noqa: FBT001
         """An upload asks for its serial."""
         file = self._file(place, content)
-        held = self.model.holder(file)
-        answer = self.run(_or_held_sha256(self.ledger.admit(claim_for(file, replace=may_replace))))
-        if isinstance(answer, str):
-            assert held is not None
-            assert (held.sha256 != file.sha256, may_replace) == (True, False)
-            assert answer == held.sha256
+        held, refusal = self.model.holder(file), self.model.meets(file, may_replace=may_replace)
+        answer = self.run(_or_refusal(self.ledger.admit(claim_for(file, replace=may_replace))))
+        if isinstance(answer, str) or refusal is not None:
+            assert answer == refusal
             return multiple()
         if isinstance(answer, AlreadyStaged):
             assert answer.file == held
             return multiple()
         assert isinstance(answer, Admitted)
-        assert held is None or (held.sha256 != file.sha256 and may_replace)
+        assert held is None or held.sha256 != file.sha256
         assert answer.serial > self.serial
         assert answer.serial >= self.clock.now_us
         assert answer.epoch == self.run(self.ledger.state()).epoch
@@ -197,7 +275,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return replace(file, serial=answer.serial)
 
     @rule(target=uploads, place=PLACES, content=st.sampled_from("abc"), ahead=st.integers(-5, 5))
-    def remember(self, place: tuple[StageId, NormalizedName, str], content: str, ahead: int) -> StagedFile:
+    def remember(self, place: Place, content: str, ahead: int) -> StagedFile:
         """A reconcile comes with a record of another life, whose serial may have been given again in this one."""
         serial = (self.serial or NOW_US) + ahead * 1000
         return replace(self._file(place, content), serial=Serial(serial))
@@ -206,7 +284,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def stage(self, file: StagedFile, may_replace: bool, admitted_now: bool) -> None:  # noqa: FBT001
         expected = self.model.stage(file, may_replace=may_replace, admitted_now=admitted_now)
         epoch = self.run(self.ledger.state()).epoch if admitted_now else "another life"
-        answer = self.run(_or_held_sha256(self.ledger.stage(file, replace=may_replace, epoch=epoch)))
+        answer = self.run(_or_refusal(self.ledger.stage(file, replace=may_replace, epoch=epoch)))
         assert (answer if isinstance(answer, str) else answer.ended) == expected
         self.serial = max(self.serial, file.serial)
 
@@ -214,11 +292,50 @@ class LedgerMachine(RuleBasedStateMachine):
         files=st.lists(uploads, max_size=3, unique_by=lambda file: file.upload_id),
         project=st.sampled_from(PROJECTS),
         at_us=st.sampled_from([NOW_US, NOW_US + 1]),
+        reason=st.sampled_from([Reason.WITHDRAWN, Reason.WITHDRAWN, Reason.LIVE]),
     )
-    def forget(self, files: list[StagedFile], project: NormalizedName, at_us: int) -> None:
-        ending, chosen = Ending(Reason.WITHDRAWN, at_us, "bob"), [file.upload_id for file in files]
+    def forget(self, files: list[StagedFile], project: NormalizedName, at_us: int, reason: Reason) -> None:
+        ending, chosen = Ending(reason, at_us, "bob"), [file.upload_id for file in files]
         expected = self.model.forget(project, chosen, ending)
-        assert list(self.run(self.ledger.forget(project, chosen, ending))) == expected
+        answer = self.run(_or_refusal(self.ledger.forget(project, chosen, ending)))
+        assert (answer if isinstance(answer, str) else list(answer)) == expected
+
+    @rule(
+        promotion=st.sampled_from(PROMOTIONS),
+        places=st.lists(PLACES, min_size=1, max_size=2, unique=True),
+        holder=st.sampled_from("pq"),
+        lease_us=st.sampled_from([1, LEASE_US, 2 * LEASE_US]),
+    )
+    def freeze(self, promotion: PromotionId, places: list[Place], holder: str, lease_us: int) -> None:
+        """What is staged of one or two releases is wanted, or what is not staged."""
+        files = [self._file((places[0][0], *place[1:]), "a") for place in places]
+        files = [self.model.holder(file) or file for file in files]
+        now_us = self.clock.now_us
+        wanted = freeze_of(*files, promotion=promotion, holder=holder, since_us=now_us, until_us=now_us + lease_us)
+        expected = self.model.freeze(wanted)
+        for _ in range(2):  # a repeat answers the same, and so does each other refusal
+            assert self.run(_or_refusal(self.ledger.freeze(wanted))) == expected
+
+    @rule(
+        promotion=st.sampled_from(PROMOTIONS),
+        fence=st.sampled_from([None, None, None, 1, 2]),
+        lease_us=st.sampled_from([None, 1, LEASE_US]),
+        durable=st.booleans(),
+    )
+    def renew(self, promotion: PromotionId, fence: int | None, lease_us: int | None, durable: bool) -> None:  # noqa: FBT001
+        """The run of a fence, or the one that has the lease, asks for more, or gives it up."""
+        held = self.model.freezes.get(promotion)
+        fence = fence or (1 if held is None else held.fence)
+        until_us = 0 if lease_us is None else self.clock.now_us + lease_us
+        expected = self.model.renew(promotion, fence, until_us, durable=durable)
+        for _ in range(2):
+            asked = self.ledger.renew(promotion, fence=fence, until_us=until_us, durable=durable)
+            assert self.run(_or_refusal(asked)) == expected
+
+    @rule(promotion=st.sampled_from(PROMOTIONS))
+    def thaw(self, promotion: PromotionId) -> None:
+        self.run(self.ledger.thaw(promotion))
+        self.model.freezes.pop(promotion, None)
 
     @rule(token_id=st.sampled_from(sorted(PER_MINUTE)), times=st.integers(1, 4))
     def spend(self, token_id: str, times: int) -> None:
@@ -245,7 +362,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(one=consumes(uploads))
     def rebuild(self, one: StagedFile) -> None:  # noqa: ARG002 - so that there is not always something to stage
-        self.run(self.ledger.load(tuple(self.model.staged.values()), tuple(self.model.tokens.values())))
+        files, tokens = tuple(self.model.staged.values()), tuple(self.model.tokens.values())
+        self.run(self.ledger.load(files, tokens, self.model.holding()))
         self.model.load()
         # Serials of a life before are not remembered.
         self.serial = max((file.serial for file in self.model.staged.values()), default=0)
@@ -276,6 +394,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.names is None or names == self.names[0] or revision != self.names[1]
         self.names = names, revision
         assert {one.sha256: one for one in await ledger.tokens()} == model.tokens
+        assert list(await ledger.freezes()) == model.holding()
         for sha256, one in model.tokens.items():
             assert await ledger.token(sha256) == one
         for upload, entry in (model.staged | model.ended).items():
@@ -298,10 +417,10 @@ class LedgerMachine(RuleBasedStateMachine):
             self.revisions.add(revision)
         self.seen[shelf] = changes, revision
 
-    def _file(self, place: tuple[StageId, NormalizedName, str], content: str) -> StagedFile:
-        stage, project, version = place
+    def _file(self, place: Place, content: str) -> StagedFile:
+        stage, project, version, suffix = place
         self.made += 1
-        filename = f"{project}-{version}.tar.gz"
+        filename = f"{project}-{version}.{suffix}"
         file = staged_file(
             self.made,
             project=project,
@@ -314,13 +433,13 @@ class LedgerMachine(RuleBasedStateMachine):
         return replace(file, size_bytes=self.made)
 
 
-async def _or_held_sha256(work: Coroutine[object, object, Result]) -> Result | str:
+async def _or_refusal(work: Coroutine[object, object, Result]) -> Result | str:
     try:
         return await work
     except FileExists as refused:
         return refused.held_sha256
-    except LedgerRebuilt:
-        return REBUILT
+    except tuple(REFUSALS) as refused:
+        return REFUSALS[type(refused)]
 
 
 def _all(file: StagedFile) -> tuple[str, str]:
@@ -335,5 +454,5 @@ def test_the_ledger_does_what_the_model_does(make: MakeLedger, request: pytest.F
         pass
 
     Machine.make = staticmethod(lambda now_us: make(request, now_us))
-    examples = settings().max_examples if make is in_process else settings().max_examples // 2
-    run_state_machine_as_test(Machine, settings=settings(max_examples=examples, stateful_step_count=20))
+    examples = settings().max_examples * 2 if make is in_process else settings().max_examples // 2
+    run_state_machine_as_test(Machine, settings=settings(max_examples=examples, stateful_step_count=25))

@@ -77,7 +77,7 @@ async def test_folders_that_cannot_be_listed_are_no_empty_store(tmp_path: Path) 
     with no_more_files(), pytest.raises(StoreUnavailable):
         assert [key async for key in documents.keys("records/")]
     with no_more_files(), pytest.raises(StoreUnavailable):
-        await rebuild(documents, MemoryLedger(lambda: 1))
+        await rebuild(documents, MemoryLedger(lambda: 1), lambda: 1)
     async with blobs.create(KEY) as writer:
         await writer.write(b"bytes")
     with no_more_files(), pytest.raises(StoreUnavailable):

@@ -358,8 +358,9 @@ async def test_a_fault_in_a_rebuild_is_settled_by_the_next(error: str, tmp_path:
         model = await _interrupted_replacement(world)
         model.may[ONE.filename] = {TWO.sha256}  # the greater serial wins
         steps = Steps(Fault(at, took_effect, FAULTS[error]))
+        documents, ledger = FaultyDocuments(world.documents, steps), MemoryLedger(world.now_us)
         with pytest.raises((Killed, Unavailable)):
-            await rebuild(FaultyDocuments(world.documents, steps), MemoryLedger(world.now_us))
+            await rebuild(documents, ledger, world.now_us)
         await check_swept(world, model)
         assert [gone.reason for gone in (await world.history()).values()] == [Reason.REPLACED]
 

@@ -63,7 +63,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.clock_us = START_US
         self.documents = MemoryDocuments()
         self.ledger: StageLedger = MemoryLedger(lambda: self.clock_us)
-        self.run(rebuild(self.documents, self.ledger))
+        self.run(rebuild(self.documents, self.ledger, lambda: self.clock_us))
         self.uploads = 0
         self.last_serial = 0
         self.held: dict[Name, StagedFile] = {}
@@ -203,7 +203,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def rebuild(self) -> None:
         """A new ledger over the same documents shows the same, under new revisions."""
         self.ledger = MemoryLedger(lambda: self.clock_us)
-        rebuilt = self.run(rebuild(self.documents, self.ledger))
+        rebuilt = self.run(rebuild(self.documents, self.ledger, lambda: self.clock_us))
         assert (rebuilt.files, rebuilt.settled) == (len(self.held), 0)
         self.last_serial = max((file.serial for file in self.held.values()), default=0)
         self.tokens.clear()  # their documents are not this machine's business

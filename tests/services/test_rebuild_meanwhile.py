@@ -56,7 +56,7 @@ class Others:
 
     async def lost(self) -> None:
         """Redis is lost, and one worker rebuilds."""
-        await rebuild(self.world.documents, self.ledger)
+        await rebuild(self.world.documents, self.ledger, self.world.now_us)
 
     async def replaced(self) -> None:
         """Other bytes of the name are uploaded."""
@@ -142,7 +142,7 @@ class Run:
             assert ONE.sha256 in history | await self.sha256s(), "an acknowledged upload left no trace"
         if ended != "unknown" and self.case.rival_before == "":
             assert await rebuilt(self.world.documents) == staged, "a rebuild changes what was settled"
-        await rebuild(self.world.documents, self.ledger)
+        await rebuild(self.world.documents, self.ledger, self.world.now_us)
         again = await self.check()
         assert await rebuilt(self.world.documents) == again
         assert ended != "refused" or ONE.sha256 not in await self.sha256s(), "what was refused is staged"
@@ -172,7 +172,7 @@ async def rebuilt(documents: Documents) -> set[UploadId]:
     for held in (list(documents.held.items()), list(documents.held.items())[::-1]):
         copy, ledger = MemoryDocuments(), MemoryLedger(lambda: 1)
         copy.held = dict(held)
-        await rebuild(copy, ledger)
+        await rebuild(copy, ledger, lambda: 1)
         found.append({file.upload_id for file in (await ledger.index()).files})
     assert found[0] == found[1], "the order of reading decides"
     return found[0]

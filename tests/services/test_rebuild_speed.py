@@ -56,7 +56,7 @@ async def _rebuild_s(root: Path) -> float:
     ledger = MemoryLedger(lambda: 1)
     documents = DirectoryDocuments(root, empty_spool(root))
     began = time.perf_counter()
-    rebuilt = await rebuild(documents, ledger)
+    rebuilt = await rebuild(documents, ledger, lambda: 1)
     took_s = time.perf_counter() - began
     assert (rebuilt.files, rebuilt.settled) == (FILES, 0)
     assert len((await ledger.index()).files) == FILES

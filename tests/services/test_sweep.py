@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from overlay.domain.errors import StoreUnavailable
-from overlay.domain.layout import SWEEP_MARK, blob_key
+from overlay.domain.layout import RECORDS, SWEEP_MARK, blob_key, history_key, record_key
 from overlay.domain.ports import BlobKey
+from overlay.domain.records import HistoryEntry, encode
+from overlay.domain.stage import Gone, Reason
 from overlay.services.sweep import EVERY_S, Swept, sweep, sweep_if_due, sweep_regularly
 from overlay.storage.blobs_s3 import S3Blobs
 from overlay.storage.documents_s3 import S3Documents
@@ -17,7 +19,7 @@ from overlay.storage.s3_client import Bucket, open_bucket
 from tests.fakes.blobs import MemoryBlobs
 from tests.fakes.documents import MemoryDocuments
 from tests.s3_server import S3Server
-from tests.staged import upload_of
+from tests.staged import staged_file, upload_of
 
 NOW_S = 1_800_000_000.0
 DAY_S = 86_400
@@ -105,6 +107,60 @@ async def test_sweeps_at_the_same_moment_do_no_harm() -> None:
     """They delete the same."""
     blobs, documents = Orphans(20), MemoryDocuments()
     await asyncio.gather(*(sweep(blobs, documents, ended_before_s=NOW_S, orphaned_before_s=NOW_S) for _ in range(4)))
+    assert not blobs.held
+
+
+class Read(MemoryDocuments):
+    """Documents that note which ones are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[str] = []
+
+    async def get(self, key: str) -> bytes:
+        self.read.append(key)
+        return await super().get(key)
+
+    async def scan(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
+        async for key, body in super().scan(prefix):
+            self.read.append(key)
+            yield key, body
+
+
+async def test_of_the_history_only_what_matters_is_read() -> None:
+    """It only grows: what ended long ago has neither blob nor record, and would be read every hour for ever."""
+    documents, blobs = Read(), MemoryBlobs()
+    files = [staged_file(number, filename=f"demo-{number}.tar.gz") for number in range(100)]
+    for file in files:
+        gone = Gone(file, Reason.WITHDRAWN, int((NOW_S - 2 * DAY_S) * 1_000_000), "bob")
+        documents.held[history_key(file.project, file.upload_id)] = encode(HistoryEntry(gone=gone))
+    for file in files[:20]:
+        blobs.held[blob_key(file.upload_id, file.filename)] = b"abc"
+    for file in files[10:30]:
+        documents.held[record_key(file.project, file.upload_id)] = b"never read"
+    swept = await sweep(blobs, documents, ended_before_s=NOW_S - DAY_S, orphaned_before_s=0)
+    assert swept.blobs == 20
+    assert not blobs.held
+    assert not [key for key in documents.held if key.startswith(RECORDS)]
+    assert sorted(documents.read) == sorted(history_key(file.project, file.upload_id) for file in files[:30])
+
+
+async def test_a_blob_is_kept_for_a_while_after_its_upload_ended() -> None:
+    """Whoever read the page before may still fetch it; a dry run deletes nothing at all.
+
+    So is its record: what is written before the ledger is asked is taken away again where the ledger refuses.
+    """
+    documents, blobs, file = MemoryDocuments(), MemoryBlobs(), staged_file()
+    gone = Gone(file, Reason.WITHDRAWN, int(NOW_S * 1_000_000), "bob")
+    documents.held[history_key(file.project, file.upload_id)] = encode(HistoryEntry(gone=gone))
+    documents.held[record_key(file.project, file.upload_id)] = b"left by a killed process"
+    blobs.held[blob_key(file.upload_id, file.filename)] = b"abc"
+    for ended_before_s, dry_run, deleted in ((NOW_S + 1, True, 1), (NOW_S - 1, False, 0), (NOW_S + 1, False, 1)):
+        held = len(documents.held), len(blobs.held)
+        swept = await sweep(blobs, documents, ended_before_s=ended_before_s, orphaned_before_s=NOW_S, dry_run=dry_run)
+        assert swept.blobs == deleted
+        left = len(documents.held), len(blobs.held)
+        assert left == (held if dry_run or not deleted else (1, 0))
     assert not blobs.held
 
 

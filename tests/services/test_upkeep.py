@@ -89,6 +89,7 @@ def state(*, epoch: str = "e", server: str = "a", reconciled_server: str = "a", 
         (state(age_us=RECONCILE_S * 1_000_000 - 1), Duty.NOTHING),
         (state(age_us=RECONCILE_S * 1_000_000), Duty.RECONCILE),
         (state(server="", reconciled_server=""), Duty.NOTHING),
+        (state(age_us=-1), Duty.RECONCILE),
     ],
 )
 def test_the_state_says_what_is_needed(seen: LedgerState, needed: Duty) -> None:

@@ -13,9 +13,11 @@ import pytest
 
 from overlay.domain import archive
 from overlay.domain.errors import NotGranted, RateExceeded, StoreUnavailable, TooLarge
+from overlay.domain.layout import record_key
 from overlay.domain.names import ABSENT, MAIN, NormalizedName, Serial, UploadId
 from overlay.domain.page import UpstreamPage
 from overlay.domain.ports import BlobKey, Ending
+from overlay.domain.records import Record, decode, encode
 from overlay.domain.rights import Right, Token
 from overlay.domain.stage import Reason, Staged, StagedFile
 from overlay.services.access import local_operator
@@ -80,6 +82,7 @@ async def uploads_over(
     folder: Path,
     *,
     blobs: MemoryBlobs | None = None,
+    documents: MemoryDocuments | None = None,
     ledger: MemoryLedger | None = None,
     inspections: int = 2,
     quota_bytes: int = 0,
@@ -92,7 +95,7 @@ async def uploads_over(
     numbers = iter(range(1000))
     return Uploads(
         blobs=blobs,
-        documents=MemoryDocuments(),
+        documents=MemoryDocuments() if documents is None else documents,
         ledger=ledger,
         upstream=NothingUpstream(),
         facts_of=facts_reader(),
@@ -266,3 +269,19 @@ async def test_the_operator_has_no_quota_but_that_of_everything(tmp_path: Path) 
     with pytest.raises(TooLarge, match=r"^What is staged, .* Withdraw releases.* \[uploads\] quota_bytes"):
         await upload(uploads, SECOND)
     assert (await upload(uploads, OTHER)).status is UploadStatus.REPLACED
+
+
+async def test_bytes_that_are_staged_already_are_acknowledged_only_when_a_rebuild_would_keep_them(
+    tmp_path: Path,
+) -> None:
+    """An add-only upload without an answer yields to every other at a rebuild; its bytes, answered for, do not."""
+    documents = MemoryDocuments()
+    uploads = await uploads_over(tmp_path, documents=documents)
+    adder = token(Right.ADD, label="adder")
+    receipt = await upload(uploads, NEW, adder)
+    assert receipt.file is not None
+    key = record_key(receipt.file.project, receipt.file.upload_id)
+    record = decode(key, documents.held[key], Record)
+    documents.held[key] = encode(replace(record, replace=False))  # as if it had been killed before its answer
+    assert (await upload(uploads, NEW, adder)).status is UploadStatus.ALREADY_STAGED
+    assert decode(key, documents.held[key], Record).replace

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import pytest
 
-from overlay.domain.errors import InvalidConfig, LeadLost, LedgerUnavailable
+from overlay.domain.errors import InvalidConfig, LeadLost, LedgerBusy, LedgerUnavailable
 from overlay.domain.layout import record_key, token_key
 from overlay.domain.names import MAIN, NOTHING_STAGED
 from overlay.domain.ports import Ending, StageLedger
@@ -19,11 +19,12 @@ from overlay.domain.stage import Admitted, Reason, StagedFile
 from overlay.services.upkeep import Duty, Upkeep
 from overlay.storage.ledger_redis import RedisLedger
 from overlay.storage.redis_layout import Keys
+from overlay.storage.redis_lead import LEASE_MS
 from overlay.storage.redis_link import PATIENCE_S, server_problems
 from tests.fakes.documents import MemoryDocuments
 from tests.ledgers import NOW_US, open_ledger, stage
 from tests.redis_proxy import Proxy, proxied
-from tests.redis_servers import HOST, RedisServer, cluster_url, free_port, replicated, running, valkey_binary
+from tests.redis_servers import HOST, RedisServer, cluster_url, free_port, replicated, valkey_binary
 from tests.staged import DEMO, claim_for, staged_file, token, upload_of
 
 PREFIX: Final = "faults"
@@ -32,13 +33,6 @@ Answer = TypeVar("Answer")
 
 LIMIT_S: Final = 1.0  # design §8
 ATTEMPTS: Final = 3  # the best one counts: other work on the machine is no finding
-
-
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """Run a server that only this test uses, and may harm."""
-    with running(RedisServer(valkey_binary(), tmp_path)) as server:
-        yield server
 
 
 @pytest.fixture
@@ -239,10 +233,10 @@ async def _answered(ask: Callable[[], Awaitable[Answer]]) -> Answer:
 @pytest.mark.parametrize("warm", [True, False])
 @pytest.mark.parametrize("fault", ["kill", "pause"])
 async def test_a_page_fails_within_a_second_when_redis_is_gone(
-    own_server: RedisServer, fault: str, *, warm: bool
+    own_redis: RedisServer, fault: str, *, warm: bool
 ) -> None:
     """Refusing connections or hanging, over old connections and new ones; afterwards all is as before."""
-    took_s = [await _refused_by_a_server_that_is_gone(own_server, fault, warm=warm) for _ in range(ATTEMPTS)]
+    took_s = [await _refused_by_a_server_that_is_gone(own_redis, fault, warm=warm) for _ in range(ATTEMPTS)]
     assert min(took_s) < LIMIT_S
 
 
@@ -254,18 +248,18 @@ async def test_a_cluster_or_sentinels_that_are_gone_fail_within_a_second_too() -
             assert min([await _refused_in_s(ledger) for _ in range(ATTEMPTS)]) < LIMIT_S
 
 
-async def test_a_flushed_redis_is_rebuilt_by_one_of_two_workers(own_server: RedisServer) -> None:
+async def test_a_flushed_redis_is_rebuilt_by_one_of_two_workers(own_redis: RedisServer) -> None:
     """Until then nothing is answered; then all is there again."""
     file, one = staged_file(), token()
     documents = recorded(file)
     documents.held[token_key(one.id)] = encode(TokenDocument(token=one))
-    async with open_ledger(own_server.url, prefix=PREFIX) as here, open_ledger(own_server.url, prefix=PREFIX) as there:
+    async with open_ledger(own_redis.url, prefix=PREFIX) as here, open_ledger(own_redis.url, prefix=PREFIX) as there:
         workers = upkeep_of(documents, here), upkeep_of(documents, there)
         assert sorted(duty.name for duty in await asyncio.gather(*(w.look() for w in workers))) == [
             "NOTHING",
             "REBUILD",
         ]
-        own_server.call("FLUSHALL")
+        own_redis.call("FLUSHALL")
         for ask in _asked_by_a_page(here)[:-1]:
             with pytest.raises(LedgerUnavailable):
                 await ask()
@@ -279,13 +273,35 @@ async def test_a_flushed_redis_is_rebuilt_by_one_of_two_workers(own_server: Redi
             assert await ledger.token(one.sha256) == one
 
 
-async def test_a_lead_whose_holder_died_goes_to_the_next(own_server: RedisServer) -> None:
-    """The lease ends by itself, soon; while its holder lives it is renewed."""
-    async with open_ledger(own_server.url, prefix=PREFIX) as ledger, ledger.lead():
-        left_ms = own_server.call("PTTL", Keys(PREFIX).key("lease"))
+async def test_a_lead_is_renewed_while_its_holder_lives(own_redis: RedisServer) -> None:
+    """Here it had a minute left; each renewal gives it a few seconds, and the end of it gives it back."""
+    lease = Keys(PREFIX).key("lease")
+    async with open_ledger(own_redis.url, prefix=PREFIX) as ledger, ledger.lead():
+        own_redis.call("PEXPIRE", lease, "60000")
+        await asyncio.to_thread(own_redis.wait_for, lambda: _left_ms(own_redis) <= LEASE_MS, "to renew the lease")
+        assert _left_ms(own_redis) > 0
+    assert own_redis.call("EXISTS", lease) == 0
+
+
+async def test_a_lead_whose_holder_died_goes_to_the_next(own_redis: RedisServer) -> None:
+    """Nobody gives its lease back; it ends by itself, soon, and until then nobody has another one."""
+    async with contextlib.AsyncExitStack() as stack:
+        heir = await stack.enter_async_context(open_ledger(own_redis.url, prefix=PREFIX))
+        async with proxied(own_redis.port) as network:
+            holder = await stack.enter_async_context(open_ledger(network.url, prefix=PREFIX, patience_s=PATIENCE_S))
+            await stack.enter_async_context(holder.lead())
+        with pytest.raises(LedgerBusy):
+            await heir.load((), ())
+        assert 0 < _left_ms(own_redis) <= LEASE_MS
+        await asyncio.to_thread(own_redis.wait_for, lambda: _left_ms(own_redis) < 0, "to end the lease")
+        await heir.load((staged_file(),), ())
+        assert (await heir.index()).files == (staged_file(),)
+
+
+def _left_ms(server: RedisServer) -> int:
+    left_ms = server.call("PTTL", Keys(PREFIX).key("lease"))
     assert isinstance(left_ms, int)
-    assert 0 < left_ms <= 6000
-    assert own_server.call("EXISTS", Keys(PREFIX).key("lease")) == 0
+    return left_ms
 
 
 async def test_serials_go_on_after_a_rebuild(valkey_server: RedisServer) -> None:
@@ -338,27 +354,27 @@ class Interrupted(list[StagedFile]):
     ],
     ids=["lapsed", "taken", "a replica without the last step", "flushed"],
 )
-async def test_a_load_that_loses_the_lead_stops(own_server: RedisServer, command: tuple[str, ...]) -> None:
+async def test_a_load_that_loses_the_lead_stops(own_redis: RedisServer, command: tuple[str, ...]) -> None:
     """Half a load never becomes ready, whoever goes on."""
-    async with open_ledger(own_server.url, prefix=PREFIX) as ledger:
+    async with open_ledger(own_redis.url, prefix=PREFIX) as ledger:
         await ledger.load((), ())
-        files = Interrupted(lambda: own_server.call(*command))
+        files = Interrupted(lambda: own_redis.call(*command))
         with pytest.raises(LeadLost):
             await ledger.load(files, ())
         assert (await ledger.state()).epoch == ""
-        own_server.call("DEL", Keys(PREFIX).key("lease"))
+        own_redis.call("DEL", Keys(PREFIX).key("lease"))
         await ledger.load((staged_file(),), ())
         assert (await ledger.index()).files == (staged_file(),)
 
 
-async def test_full_memory_refuses_a_change_whole(own_server: RedisServer) -> None:
+async def test_full_memory_refuses_a_change_whole(own_redis: RedisServer) -> None:
     """Nothing is half staged; withdrawing, which frees memory, still works."""
     file = staged_file()
-    async with open_ledger(own_server.url, prefix=PREFIX) as ledger:
+    async with open_ledger(own_redis.url, prefix=PREFIX) as ledger:
         await ledger.load((file,), ())
         await stage(ledger, file)
         (before,) = await ledger.snapshot(DEMO, (MAIN,))
-        own_server.call("CONFIG", "SET", "maxmemory", "1")
+        own_redis.call("CONFIG", "SET", "maxmemory", "1")
         for ask in (
             lambda: stage(ledger, staged_file(2, content="other")),
             lambda: ledger.admit(claim_for(staged_file(2, content="other"))),
@@ -372,14 +388,25 @@ async def test_full_memory_refuses_a_change_whole(own_server: RedisServer) -> No
         assert (await ledger.totals()).size_bytes == 0
 
 
+@pytest.mark.parametrize("server", ["valkey_server", "redis_server"])
+async def test_events_after_any_number_are_none_or_some(server: str, request: pytest.FixtureRequest) -> None:
+    """Also after one that nobody ever gave, however great: it comes from a URL."""
+    asked: RedisServer = request.getfixturevalue(server)
+    async with open_ledger(asked.url) as ledger:
+        await ledger.load((), ())
+        await stage(ledger, staged_file())
+        for after, events in ((-(10**17), 1), (0, 1), (1, 0), (10**15, 0), (10**17, 0), (10**400, 0)):
+            assert len((await ledger.events(after)).events) == events
+
+
 # What is refused at the start
 
 
-async def test_a_redis_that_may_evict_is_refused(own_server: RedisServer) -> None:
+async def test_a_redis_that_may_evict_is_refused(own_redis: RedisServer) -> None:
     """The sentence says what to set."""
-    async with open_ledger(own_server.url) as ledger:
+    async with open_ledger(own_redis.url) as ledger:
         await ledger.check_server()
-        own_server.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        own_redis.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
         with pytest.raises(InvalidConfig, match="maxmemory-policy allkeys-lru"):
             await ledger.check_server()
 
@@ -393,11 +420,11 @@ def test_a_redis_that_is_too_old_is_refused(version: str, *, refused: bool) -> N
 
 
 async def test_a_redis_that_tells_nothing_is_taken_with_a_warning(
-    own_server: RedisServer, caplog: pytest.LogCaptureFixture
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Managed servers refuse CONFIG and some refuse INFO; the ledger needs neither."""
-    own_server.call("ACL", "SETUSER", "managed", "on", ">pw", "~*", "+@all", "-info", "-config")
-    async with open_ledger(f"redis://managed:pw@{HOST}:{own_server.port}") as ledger:
+    own_redis.call("ACL", "SETUSER", "managed", "on", ">pw", "~*", "+@all", "-info", "-config")
+    async with open_ledger(f"redis://managed:pw@{HOST}:{own_redis.port}") as ledger:
         with caplog.at_level(logging.WARNING):
             await ledger.check_server()
         assert "noeviction" in caplog.text
@@ -406,9 +433,9 @@ async def test_a_redis_that_tells_nothing_is_taken_with_a_warning(
         assert (await ledger.index()).files == (staged_file(),)
 
 
-async def test_a_wrong_password_is_a_wrong_configuration(own_server: RedisServer) -> None:
+async def test_a_wrong_password_is_a_wrong_configuration(own_redis: RedisServer) -> None:
     """And it is not quoted."""
-    async with open_ledger(f"redis://nobody:s3cret@{HOST}:{own_server.port}") as ledger:
+    async with open_ledger(f"redis://nobody:s3cret@{HOST}:{own_redis.port}") as ledger:
         with pytest.raises(InvalidConfig, match="user name or password") as refused:
             await ledger.check_server()
     assert "s3cret" not in str(refused.value)
@@ -483,11 +510,11 @@ async def test_what_a_failover_lost_is_healed(tmp_path: Path) -> None:
             assert await worker.look() is Duty.NOTHING
 
 
-async def test_a_replica_that_a_sentinel_takes_for_the_primary_is_not_asked(own_server: RedisServer) -> None:
+async def test_a_replica_that_a_sentinel_takes_for_the_primary_is_not_asked(own_redis: RedisServer) -> None:
     """After a failover Sentinels may be late: a replica would answer what was true a while ago."""
 
     async def late(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        port = str(own_server.port).encode()
+        port = str(own_redis.port).encode()
         writer.write(b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%s\r\n" % (len(port), port))
         writer.close()
 
@@ -496,7 +523,7 @@ async def test_a_replica_that_a_sentinel_takes_for_the_primary_is_not_asked(own_
     async with sentinel, open_ledger(url) as ledger:
         await ledger.load((), ())
         await ledger._link.close()
-        own_server.call("REPLICAOF", HOST, str(free_port()))
+        own_redis.call("REPLICAOF", HOST, str(free_port()))
         with pytest.raises(LedgerUnavailable):
             await ledger.revisions(DEMO, (MAIN,))
 

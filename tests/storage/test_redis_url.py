@@ -44,22 +44,35 @@ UNDERSTOOD = {
 REFUSED = {
     "": "must begin with one of redis://",
     "http://h": "must begin with one of redis://",
-    "redis+nothing://h": "must begin with one of redis://",
-    f"redis://ann:{SECRET}@h:port": "is no host:port",
-    f"redis://ann:{SECRET}@h:99999": "is no host:port",
-    f"redis://ann:{SECRET}@": "is no host:port",
+    f"redis+{SECRET}://h": "must begin with one of redis://",
+    f"redis://ann:{SECRET}@h:port": "must be host or host:port",
+    f"redis://ann:{SECRET}@h:99999": "must be host or host:port",
+    f"redis://ann:{SECRET}@": "must be host or host:port",
+    f"redis://ann:{SECRET}": "must be host or host:port",
     f"redis://{SECRET}@h": "must be user:password",
     f"redis://ann:{SECRET}@h,i": "several hosts need",
-    f"redis://ann:{SECRET}@h/main": "is no number of a database",
+    f"redis://ann:{SECRET}@h/main": "must be a number",
+    f"redis://h/{SECRET}": "must be a number",
     f"redis://ann:{SECRET}@h/1/2": "only the number of a database",
-    f"redis://ann:{SECRET}@h?timeout=3": "it has 'timeout'",
+    f"redis://ann:{SECRET}@h?timeout=3": "it may have nothing",
+    f"rediss://h?{SECRET}": "it may have ca_file",
+    f"rediss://h?password={SECRET}": "it may have ca_file",
     f"unix://ann:{SECRET}@h/run/redis.sock": "names the absolute path",
     "unix://": "names the absolute path",
-    "unix:///run/redis.sock?db=main": "is no number of a database",
+    f"unix:///run/redis.sock?db={SECRET}": "must be a number",
     f"redis+sentinel://ann:{SECRET}@a,b": "name of the service must follow",
     f"redis+sentinel://ann:{SECRET}@a,b/main/1/2": "name of the service must follow",
+    f"redis+sentinel://a/main?sentinel_password=x@{SECRET}": "only one @",
     f"redis+cluster://ann:{SECRET}@a,b/1": "a cluster has only the database 0",
-    f"redis+cluster://ann:{SECRET}@a,,b": "'' is no host:port",
+    f"redis+cluster://ann:{SECRET}@a,,b": "must be host or host:port",
+    # Passwords that should have been percent-encoded.
+    f"redis://ann:{SECRET}/x@h:6379": "percent-encode the password",
+    f"redis://ann:x/{SECRET}@h:6379": "percent-encode the password",
+    f"redis://ann:x/{SECRET}@h:6379/0": "percent-encode the password",
+    f"redis://:x@{SECRET}@h:6379": "percent-encode the password",
+    f"redis://:{SECRET}@x@h:6379/0": "percent-encode the password",
+    f"redis+sentinel://:x/{SECRET}@a,b/main": "percent-encode the password",
+    f"unix://ann:x/{SECRET}@/run/redis.sock": "percent-encode the password",
 }
 
 
@@ -71,7 +84,7 @@ def test_a_url_says_where_redis_is(url: str) -> None:
 
 @pytest.mark.parametrize("url", REFUSED)
 def test_a_wrong_url_is_refused_in_words(url: str) -> None:
-    """The sentence says what is wrong, and never quotes user or password."""
+    """The sentence says what is wrong, and never quotes a password, wherever a URL that is misread has it."""
     with pytest.raises(InvalidConfig) as refused:
         parse(url)
     assert REFUSED[url] in str(refused.value)

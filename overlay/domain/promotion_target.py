@@ -1,0 +1,27 @@
+"""Where a promotion goes, and whose rules hold there, by the operator's `[upstream]`."""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from overlay.domain.promotion_plan import Rules
+
+_UPLOAD_URLS: Final = {
+    "https://pypi.org/simple": "https://upload.pypi.org/legacy/",
+    "https://test.pypi.org/simple": "https://test.pypi.org/legacy/",
+}
+_PYPI_HOSTS: Final = frozenset({"upload.pypi.org", "test.pypi.org"})
+
+
+def target_of(simple_url: str, upload_url: str) -> str:
+    """Return the upload URL; "" where nobody said where files of this upstream go.
+
+    Only PyPI's own is known without being told: a private package must not go there because a key was forgotten.
+    """
+    return upload_url or _UPLOAD_URLS.get(simple_url.rstrip("/"), "")
+
+
+def rules_at(target: str, chosen: str) -> Rules:
+    """Return the rules at the target: the chosen ones, else what its host is known by."""
+    if chosen:
+        return Rules(chosen)
+    return Rules.PYPI if urlsplit(target).hostname in _PYPI_HOSTS else Rules.PLAIN
