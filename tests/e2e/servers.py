@@ -1,6 +1,8 @@
 """Runs other people's index servers on loopback, as upstreams whose pages have relative links."""
 
 import asyncio
+import base64
+import hashlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -25,24 +27,29 @@ class IndexServer:
     simple_url: str
     upload_url: str
     clients: Clients
+    username: str = "root"
+    password: str = "secret"
 
     async def upload(self, *files: Built) -> None:
         """Upload with twine."""
         paths = write_files(self.clients.root / "upload", *files)
-        where = ("--repository-url", self.upload_url, "--username", "root", "--password", "secret")
+        where = ("--repository-url", self.upload_url, "--username", self.username, "--password", self.password)
         ran = await self.clients.run("twine", "upload", "--non-interactive", "--disable-progress-bar", *where, *paths)
         assert ran.code == 0, ran.output
 
 
 @asynccontextmanager
 async def devpi(clients: Clients) -> AsyncIterator[IndexServer]:
-    """Run devpi-server with one index that has no bases: nothing is asked of PyPI. JSON and HTML, `../../+f/…`."""
+    """Run devpi-server with one index that has no bases: nothing is asked of PyPI. JSON and HTML, `../../+f/…`.
+
+    A file that is there can be uploaded again, to no effect (200); other bytes under its name are refused with 409.
+    """
     folder = clients.root / "devpi"
     made = await clients.run("devpi-init", "--serverdir", folder, "--no-root-pypi", "--root-passwd", "secret")
     assert made.code == 0, made.output
     options = ("--serverdir", str(folder), "--offline-mode", "--threads", "4", *_CHEAP_SECRETS)
     async with _serving(clients, "devpi-server", *options, "--host", "127.0.0.1", "--port", "0") as url:
-        index = {"type": "stage", "bases": [], "volatile": True}
+        index = {"type": "stage", "bases": [], "volatile": False}
         login = {"Authorization": aiohttp.encode_basic_auth("root", "secret")}
         async with (
             aiohttp.ClientSession(headers=login) as session,
@@ -54,10 +61,16 @@ async def devpi(clients: Clients) -> AsyncIterator[IndexServer]:
 
 @asynccontextmanager
 async def pypiserver(clients: Clients) -> AsyncIterator[IndexServer]:
-    """Run pypiserver, which lets everybody upload and passes nobody on to PyPI. HTML alone, `/packages/…`."""
+    """Run pypiserver, which asks uploads for a password and passes nobody on to PyPI. HTML alone, `/packages/…`.
+
+    A file that is there cannot be uploaded again: 409, whatever its bytes.
+    """
     folder = clients.root / "packages"
     folder.mkdir()
-    options = ("run", "--interface", "127.0.0.1", "--port", "0", "-a", ".", "-P", ".", "--disable-fallback", "-v")
+    passwords = clients.root / "htpasswd"
+    passwords.write_text(f"root:{{SHA}}{base64.b64encode(hashlib.sha1(b'secret').digest()).decode()}\n")
+    options = ("run", "--interface", "127.0.0.1", "--port", "0", "--disable-fallback", "-v")
+    options += ("--authenticate", "update", "--passwords", str(passwords))
     async with _serving(clients, "pypi-server", *options, str(folder)) as url:
         yield IndexServer(f"{url}/simple/", f"{url}/", clients)
 

@@ -1,0 +1,168 @@
+"""What the target takes from whoever uploads, from where twine's users keep it, in twine's order.
+
+    TWINE_USERNAME, TWINE_PASSWORD      the environment
+    ~/.pypirc                           the section whose repository is the target
+    keyring                             its service is the upload URL
+    Trusted Publishing                  the job's own identity (`trusted_publishing`)
+
+A job that stages with twine and promotes later has the overlay's token in the same places: a password that begins
+`ovl_` is never sent upstream but passed over, and the next source is asked. TWINE_REPOSITORY and TWINE_REPOSITORY_URL
+name the overlay there, so they are not looked at. Credentials are never taken from the command line, which every user
+of the machine can read, and never shown.
+"""
+
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from overlay.caching.threads import in_thread
+from overlay.domain.rights import FOREIGN_PREFIX, PREFIX
+from overlay.domain.wire_promotions import PlanView
+from overlay.promote import macaroon, pypirc
+from overlay.promote.errors import Refused
+from overlay.promote.hosts import INDEXES, Target
+from overlay.promote.identity import Identity
+from overlay.promote.tools import Credential
+
+_API_USER: Final = "__token__"
+
+
+class Keyring(Protocol):
+    """A store of passwords on this machine."""
+
+    def __call__(self, service: str, username: str) -> tuple[str, str] | None:
+        """Return user name and password; None when there is none, or no store. `username` "": any user's. Blocks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """A user name and password, or a token; implements `Credential`."""
+
+    username: str
+    password: str = field(repr=False)
+    words: str
+    identity: Identity | None = None
+
+    async def authorization(self) -> str:
+        """Return the header's value (RFC 7617)."""
+        return basic(self.username, self.password)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where credentials are looked for."""
+
+    environment: Mapping[str, str] = field(repr=False)
+    pypirc: Path
+    keyring: Keyring
+    trusted: Callable[[Target], Awaitable[Credential]]
+    """Asks for Trusted Publishing. Raises Refused, saying why the target or this job has none."""
+    warn: Callable[[str], None]
+    now_s: Callable[[], float]
+
+
+def basic(username: str, password: str) -> str:
+    """Form the value of the header Authorization (RFC 7617)."""
+    return f"Basic {b64encode(f'{username}:{password}'.encode()).decode()}"
+
+
+async def find(sources: Sources, target: Target, plan: PlanView) -> Credential:
+    """Return the first credential for the target. Raises Refused when there is none, or it cannot fit."""
+    login = await _login(sources, target)
+    if login is not None:
+        _require_fit(login, target, plan, sources.now_s())
+        _explain_new(login, plan, sources.warn)
+        return login
+    credential = await sources.trusted(target)
+    if plan.new_projects:
+        sources.warn(
+            f"{_names(plan)} is new upstream: a pending publisher must be registered there for exactly this name and "
+            f"for this job's identity ({credential.identity}). Minting the first token creates the project."
+        )
+    return credential
+
+
+async def _login(sources: Sources, target: Target) -> Login | None:
+    """Ask environment, .pypirc and keyring. Raises Refused."""
+    username = sources.environment.get("TWINE_USERNAME", "").strip()
+    held = sources.environment.get("TWINE_PASSWORD", "").strip()
+    if password := _own(held, "TWINE_PASSWORD", sources):
+        return _made(username, password, "TWINE_PASSWORD", target)
+    if held:  # the overlay's: then so is the user name
+        username = ""
+    entry = await in_thread(pypirc.read, sources.pypirc, target)
+    if entry is not None:
+        # As with twine, what .pypirc calls the user of PyPI does not matter: it takes tokens only.
+        username = username or ("" if target.index is not None else entry.username)
+        words = f"[{entry.section}] in {sources.pypirc}"
+        if password := _own(entry.password, words, sources):
+            return _made(username, password, words, target)
+    if not username and target.index is not None:
+        username = _API_USER
+    found = await in_thread(sources.keyring, str(target), username)
+    if found is not None and (password := _own(found[1], "the keyring", sources)):
+        return _made(found[0], password, "the keyring", target)
+    return None
+
+
+def _own(password: str, words: str, sources: Sources) -> str:
+    """Return the password; "" for one of an overlay, after a warning."""
+    if not password.startswith(PREFIX):
+        return password
+    sources.warn(f"{words} holds a token of an overlay ({PREFIX}…); it is not sent upstream, and was passed over.")
+    return ""
+
+
+def _made(username: str, password: str, words: str, target: Target) -> Login:
+    if not username and (target.index is not None or password.startswith(FOREIGN_PREFIX)):
+        username = _API_USER
+    if not username:
+        raise Refused(f"{words} holds a password for {target.host}, but no user name; set TWINE_USERNAME.")
+    if target.index is not None and username != _API_USER:
+        # legacy-upload §3 step 6: a password of an account is refused since 2024.
+        raise Refused(
+            f"{target.index} takes API tokens only: TWINE_USERNAME must be {_API_USER} or not set, not {username!r}."
+        )
+    return Login(username=username, password=password, words=words)
+
+
+def _require_fit(login: Login, target: Target, plan: PlanView, now_s: float) -> None:
+    """Refuse what the target would refuse after the first file went out, as far as a token says so itself."""
+    facts = macaroon.read(login.password)
+    if facts is None:
+        if target.index is not None and not login.password.startswith(FOREIGN_PREFIX):
+            raise Refused(f"{login.words} holds no API token of {target.index}: those begin {FOREIGN_PREFIX}.")
+        return
+    is_public = target.index is not None or facts.location in INDEXES
+    if is_public and facts.location != target.index and not target.is_loopback:
+        raise Refused(
+            f"{login.words} holds a token of {facts.location}, but the files go to {target.host}; it was not sent."
+        )
+    if facts.expires_s is not None and facts.expires_s <= now_s:
+        raise Refused(f"The token in {login.words} has expired; make a new one at {facts.location}.")
+    planned = {file.project for file in plan.promotion.files} if plan.promotion is not None else set[str]()
+    if facts.projects is not None and (foreign := sorted(planned - facts.projects)):
+        raise Refused(
+            f"The token in {login.words} is for {', '.join(sorted(facts.projects)) or 'no project'} only, not for "
+            f"{', '.join(foreign)}."
+        )
+    if facts.is_for_existing and plan.new_projects:
+        raise Refused(
+            f"{_names(plan)} is new upstream, and the token in {login.words} is bound to projects that exist: it can "
+            "create none. The first release of a new project needs a token for the whole account, or a pending "
+            "publisher."
+        )
+
+
+def _explain_new(login: Login, plan: PlanView, warn: Callable[[str], None]) -> None:
+    if plan.new_projects:
+        warn(
+            f"{_names(plan)} is new upstream: {login.words} must belong to an account that may create it, and the name "
+            "becomes that account's with the first file."
+        )
+
+
+def _names(plan: PlanView) -> str:
+    return ", ".join(plan.new_projects)

@@ -1,0 +1,169 @@
+"""The index's side of Trusted Publishing (trusted-publishing §2): its audience, and the exchange of tokens."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, TypeVar
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from overlay.promote.answers import one_line
+from overlay.promote.clock import Clock
+from overlay.promote.errors import Refused
+from overlay.promote.hosts import Target
+from overlay.promote.http import beginning, session_to
+from overlay.promote.identity import Identity
+
+ATTEMPTS: Final = 3
+PAUSE_S: Final = 2.0
+_TIMEOUT_S: Final = 30.0
+_ANSWER_BYTES: Final = 64 << 10
+
+_AUDIENCES: Final = {"pypi.org": "pypi", "test.pypi.org": "testpypi"}
+# Another identity token may help with these; with the others the index's settings have to change.
+_ONCE_MORE: Final = frozenset({"invalid-token", "invalid-reuse-token"})
+_ADVICE: Final = {
+    "invalid-publisher": "No publisher with these claims is registered: compare each of them with the project's "
+    "publishing settings (owner, repository, workflow file, environment). The workflow that runs this command must be "
+    "the registered one itself, not one that it calls.",
+    "invalid-pending-publisher": "The project exists by now, so a pending publisher is of no use: register this "
+    "publisher in the project's own publishing settings.",
+    "invalid-payload": "The index does not know this CI platform, or may not create the project; publish with an API "
+    "token (TWINE_PASSWORD).",
+    "not-enabled": "The index has switched this CI platform off for now; try later, or publish with an API token.",
+    "invalid-token": "The index did not accept the identity token; look at the clock of the machine that runs the job.",
+    "invalid-reuse-token": "Each identity token can be used once, and this one was; start the job again.",
+}
+
+Noun = TypeVar("Noun", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Minted:
+    """An upload token; `expires_s` counts from the epoch, None: the index did not say."""
+
+    token: str
+    expires_s: float | None
+
+    def __repr__(self) -> str:
+        return "Minted(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class NotMinted:
+    """No upload token this time; `spent` says whether the identity token is of no use any more."""
+
+    sentence: str
+    spent: bool
+
+
+class _Audience(msgspec.Struct, frozen=True):
+    audience: str
+
+
+class _Token(msgspec.Struct, frozen=True):
+    token: str
+    expires: float | None = None
+
+
+class _Reason(msgspec.Struct, frozen=True):
+    code: str = ""
+    description: str = ""
+
+
+class _Reasons(msgspec.Struct, frozen=True):
+    message: str = ""
+    errors: tuple[_Reason, ...] = ()
+
+
+async def ask_audience(target: Target, clock: Clock) -> str:
+    """Ask the index for whom the identity token is to be. Raises Refused, also where nothing of the kind is offered."""
+    status = 0
+    for attempt in range(ATTEMPTS):
+        status, body = await _asked(target)
+        answer = _decoded(body, _Audience) if status == HTTPStatus.OK else None
+        if answer is not None:
+            return checked_audience(answer.audience, target)
+        if HTTPStatus.OK <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            break
+        if attempt + 1 < ATTEMPTS:
+            await clock.sleep(PAUSE_S * 2**attempt)
+    raise Refused(
+        f"There is no credential for {target.host}: neither TWINE_PASSWORD nor .pypirc nor the keyring has one, and "
+        f"it offers no Trusted Publishing ({f'it answered {status}' if status else 'it did not answer'})."
+    )
+
+
+async def exchange(target: Target, identity_token: str, identity: Identity) -> Minted | NotMinted:
+    """Exchange an identity token for an upload token. Raises Refused where another one would not help either."""
+    order = msgspec.json.encode({"token": identity_token})
+    try:
+        status, body = await _call(target, "POST", "mint-token", order)
+    except (aiohttp.ClientError, TimeoutError) as err:
+        return NotMinted(f"{target.host} could not be asked for an upload token ({type(err).__name__}).", spent=False)
+    token = _decoded(body, _Token) if status == HTTPStatus.OK else None
+    if token is not None and _is_token(token.token):
+        return Minted(token.token, token.expires)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
+        return NotMinted(f"{target.host} gave no upload token: it answered {status}.", spent=False)
+    # An index that quotes the identity token would put it into the job's log.
+    reasons = _decoded(body.replace(identity_token.encode(), "…".encode()), _Reasons) or _Reasons()
+    sentence = f"{target.host} gave no upload token (status {status}).\n{_words(reasons, identity)}"
+    codes = {reason.code for reason in reasons.errors}
+    if codes and codes <= _ONCE_MORE:
+        return NotMinted(sentence, spent=True)
+    raise Refused(sentence)
+
+
+async def _asked(target: Target) -> tuple[int, bytes]:
+    """Ask for the audience; status 0 when there was no answer."""
+    try:
+        return await _call(target, "GET", "audience", None)
+    except (aiohttp.ClientError, TimeoutError):
+        return 0, b""
+
+
+def checked_audience(audience: str, target: Target) -> str:
+    """Return the audience if this index may ask for it. Raises Refused."""
+    expected = _AUDIENCES.get(target.index or "")
+    if expected is not None and audience != expected:
+        raise Refused(f"{target.host} asks for an identity token for {one_line(audience)!r} instead of {expected!r}.")
+    if expected is None and audience in _AUDIENCES.values() and not target.is_loopback:
+        raise Refused(
+            f"{target.host} asks for an identity token for {audience!r}, with which it could publish on PyPI in your "
+            "name; it got none."
+        )
+    return audience
+
+
+async def _call(target: Target, method: str, what: str, body: bytes | None) -> tuple[int, bytes]:
+    """Call the index's side of Trusted Publishing; no redirect is followed, for a token would go with it."""
+    url: URL = target.url.origin() / "_" / "oidc" / what
+    headers = {} if body is None else {"Content-Type": "application/json"}
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+    async with (
+        session_to(target) as session,
+        session.request(method, url, data=body, headers=headers, timeout=timeout, allow_redirects=False) as response,
+    ):
+        return response.status, await beginning(response, _ANSWER_BYTES)
+
+
+def _decoded(body: bytes, noun: type[Noun]) -> Noun | None:
+    try:
+        return msgspec.json.decode(body, type=noun)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _is_token(token: str) -> bool:
+    return token.isascii() and token.isprintable() and " " not in token and bool(token)
+
+
+def _words(reasons: _Reasons, identity: Identity) -> str:
+    """Say every reason, what to do about each, and what the index compared."""
+    lines = [one_line(reasons.message)] if reasons.message and not reasons.errors else []
+    for reason in reasons.errors:
+        lines.append(f"{one_line(reason.code)}: {one_line(reason.description)}")
+        lines.append(_ADVICE.get(reason.code, "Look at the publishing settings of the project."))
+    return "\n".join([*lines, f"This job's identity: {identity}."])

@@ -1,0 +1,62 @@
+"""The section of `.pypirc` that belongs to an upload URL (packaging.python.org, "The .pypirc file")."""
+
+import configparser
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from yarl import URL
+
+from overlay.promote.errors import Refused
+from overlay.promote.hosts import Index, Target
+
+# These two need no `repository` key.
+_KNOWN: Final[dict[str, Index]] = {"pypi": "pypi.org", "testpypi": "test.pypi.org"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What a section says; "" for what it does not."""
+
+    section: str
+    username: str
+    password: str = field(repr=False)
+
+
+def read(path: Path, target: Target) -> Entry | None:
+    """Find the section of the target; None when there is none. Blocks; raises Refused, quoting nothing of it."""
+    try:
+        text = path.read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as err:
+        raise Refused(f"{path} cannot be read ({type(err).__name__}).") from None
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(text)
+    except configparser.Error:
+        # Its message quotes lines, and a line may be a password.
+        raise Refused(f"{path} is not a .pypirc: it cannot be read as sections and `key = value`.") from None
+    for section in parser.sections():
+        if _is_of(section, parser.get(section, "repository", fallback=""), target):
+            return Entry(
+                section=section,
+                username=parser.get(section, "username", fallback="").strip(),
+                password=parser.get(section, "password", fallback="").strip(),
+            )
+    return None
+
+
+def _is_of(section: str, repository: str, target: Target) -> bool:
+    if not repository:
+        return section in _KNOWN and _KNOWN[section] == target.index
+    try:
+        named = URL(repository.strip())
+    except ValueError:
+        return False
+    return _same(named) == _same(target.url)
+
+
+def _same(url: URL) -> tuple[str, str, int | None, str]:
+    """Return what two URLs of one index have in common, however they are written."""
+    return url.scheme, (url.host or "").lower(), url.port, url.path.rstrip("/")
