@@ -5,12 +5,11 @@ operator says it is.
 """
 
 import asyncio
-import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final, Self, TypeVar
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import msgspec
@@ -20,6 +19,7 @@ from overlay import __version__
 from overlay.cli.outcome import FAILED, REFUSED, USAGE, CommandFailed
 from overlay.domain.rights import FOREIGN_PREFIX
 from overlay.domain.wire import API, Problem
+from overlay.promote.proxies import proxy_for
 
 # Long enough for a sweep of a large store; a server that hangs says nothing for that long.
 _SILENT_S: Final = 120.0
@@ -41,6 +41,16 @@ class Server:
     url: URL
     token: str = field(repr=False)
     """Empty when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer of the server as it came."""
+
+    status: int
+    reason: str
+    location: str
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +138,13 @@ class Connection:
 
     async def body(self, call: Call) -> bytes:
         """Make a call and return the bytes of its answer. Raises CommandFailed, Unreachable."""
+        answered = await self.ask(call)
+        if answered.status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise self.failure(answered)
+        return answered.body
+
+    async def ask(self, call: Call) -> Answered:
+        """Make a call and return its answer, whatever its status. Raises Unreachable."""
         url = URL(f"{self._at.url}{API}{call.path}", encoded=True).with_query(list(call.query))
         data = None if call.order is None else msgspec.json.encode(call.order)
         headers = {} if data is None else {"Content-Type": "application/json"}
@@ -135,23 +152,21 @@ class Connection:
             async with self._session.request(
                 call.method, url, data=data, headers=headers, allow_redirects=False
             ) as response:
-                body = await response.read()
+                location = response.headers.get("Location", "elsewhere")[:_QUOTED]
+                return Answered(response.status, response.reason or "", location, await response.read())
         except (aiohttp.ClientError, TimeoutError) as err:
             raise Unreachable(f"Cannot reach the overlay at {self._at.url}: {_reason(err)}", FAILED) from err
-        if response.status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise self._failure(response, body)
-        return body
 
-    def _failure(self, response: aiohttp.ClientResponse, body: bytes) -> CommandFailed:
-        status = response.status
+    def failure(self, answered: Answered) -> CommandFailed:
+        """Say why a call failed."""
+        status = answered.status
         if status < HTTPStatus.BAD_REQUEST:
-            target = response.headers.get("Location", "elsewhere")[:_QUOTED]
             return CommandFailed(
-                f"{self._at.url} redirects to {target}, which is not followed. Set OVERLAY_URL to the overlay's own "
-                "address.",
+                f"{self._at.url} redirects to {answered.location}, which is not followed. Set OVERLAY_URL to the "
+                "overlay's own address.",
                 FAILED,
             )
-        detail = _detail(body) or f"{self._at.url} answered {status} {response.reason}."
+        detail = _detail(answered.body) or f"{self._at.url} answered {status} {answered.reason}."
         if status == HTTPStatus.UNAUTHORIZED:
             held = "The token in OVERLAY_TOKEN was not accepted." if self._at.token else "OVERLAY_TOKEN is not set."
             return CommandFailed(f"{detail}\n{held} Set it to a token of {self._at.url} (ovl_…).", REFUSED)
@@ -160,6 +175,32 @@ class Connection:
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return Unreachable(detail, FAILED)
         return CommandFailed(detail, REFUSED if status in _REFUSALS else FAILED)
+
+    @asynccontextmanager
+    async def stream(self, url: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """GET what lies at a URL of this server, piece by piece. Raises CommandFailed, Unreachable.
+
+        Only the path counts: behind whatever public name the server knows itself, it is asked where it is known here.
+        Sent on to a store (`[store] downloads = "redirect"`), the token stays behind.
+        """
+        address = self._at.url.origin().join(URL(URL(url, encoded=True).raw_path, encoded=True))
+        async with AsyncExitStack() as stack:
+            try:
+                response = await stack.enter_async_context(self._session.get(address, allow_redirects=False))
+                if response.status == HTTPStatus.FOUND:
+                    there = URL(response.headers.get("Location", ""), encoded=True)
+                    bare = await stack.enter_async_context(
+                        aiohttp.ClientSession(timeout=self._session.timeout, trust_env=False, proxy=proxy_for(there))
+                    )
+                    response = await stack.enter_async_context(bare.get(there, allow_redirects=False))
+                if response.status != HTTPStatus.OK:
+                    location = response.headers.get("Location", "elsewhere")[:_QUOTED]
+                    raise self.failure(
+                        Answered(response.status, response.reason or "", location, await response.read())
+                    )
+                yield response.content.iter_any()
+            except (aiohttp.ClientError, TimeoutError) as err:
+                raise Unreachable(f"Cannot read from the overlay at {self._at.url}: {_reason(err)}", FAILED) from err
 
 
 def _reason(err: aiohttp.ClientError | TimeoutError) -> str:
@@ -175,18 +216,3 @@ def _detail(body: bytes) -> str:
         return msgspec.json.decode(body, type=Problem).detail
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
-
-
-def proxy_for(url: URL) -> str | None:
-    """Return the environment's proxy for the address; there is none between this machine and itself."""
-    host = url.host or ""
-    if _is_loopback(host) or proxy_bypass(host):
-        return None
-    return getproxies().get(url.scheme)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -21,6 +21,7 @@ def add_commands(commands: "Commands") -> None:
     _add_configured(commands, "check", "check configuration, store, ledger and upstream")
     _add_configured(commands, "config", "print the effective configuration, without secrets")
     _add_reading(commands)
+    _add_promote(commands)
     _add_withdraw(commands)
     _add_token(commands)
     _add_reconcile(commands)
@@ -102,6 +103,54 @@ def _add_reading(commands: "Commands") -> None:
     command = _add_client(commands, "events", "show what happened recently", "overlay.cli.follow:events")
     command.add_argument("--follow", action="store_true", help="go on showing what happens, until Ctrl-C")
     _add_json(command, "print the API's JSON; with --follow one event a line")
+
+
+def _add_promote(commands: "Commands") -> None:
+    words = "push staged files to the live index, exactly the tested bytes"
+    command = _add_client(commands, "promote", words, "overlay.cli.promote:promote")
+    command.add_argument(
+        "named",
+        metavar="FILE|PROJECT==VERSION",
+        nargs="*",
+        help="dist/*: these very bytes; or a release, whose digests --expect gives",
+    )
+    command.add_argument(
+        "--expect",
+        metavar="E",
+        dest="expected",
+        action="append",
+        help="what the release consists of: a SHA256SUMS file, a directory of its files, or FILENAME=sha256:HEX; "
+        "repeat it for several",
+    )
+    command.add_argument("--partial", action="store_true", help="leave out staged files that are not named")
+    command.add_argument(
+        "--ignore-rule",
+        metavar="ID",
+        dest="ignored",
+        action="append",
+        help="promote against this rule of the target; the receipt says so. Repeat it for several",
+    )
+    command.add_argument("--dry-run", action="store_true", help="check everything, fetch and prove, push nothing")
+    command.add_argument(
+        "--no-wait", dest="wait", action="store_false", help="end when all is accepted, not when it is live"
+    )
+    command.add_argument(
+        "--timeout",
+        metavar="TIME",
+        dest="timeout_s",
+        type=seconds,
+        default=600,
+        help="how long upstream may take to show what it accepted (else 10m)",
+    )
+    command.add_argument(
+        "--attest", action="store_true", help="make publish attestations here, with the job's identity"
+    )
+    command.add_argument(
+        "--abandon",
+        action="store_true",
+        help="give up what is being promoted of PROJECT==VERSION; what is out stays out",
+    )
+    _add_json(command, "print how it ended as JSON; progress goes to standard error")
 
 
 def _add_withdraw(commands: "Commands") -> None:

@@ -22,6 +22,7 @@ An index in front of PyPI: every live project, plus what you have staged.
     twine upload --repository-url $OVERLAY_URL/legacy/ -u __token__ -p "$OVERLAY_TOKEN" dist/*  # PyPI sees nothing
     pip install --index-url $OVERLAY_URL/simple/ demo==1.1      # staged demo, live dependencies
     overlay show demo==1.1                               # files, digests, and what PyPI would refuse
+    overlay promote dist/*                               # the staged bytes to PyPI, wheels first, sdist last
 """
 
 _EPILOG = """\

@@ -14,6 +14,7 @@ from overlay.domain.quantities import count_words, minute_words, size_words
 from overlay.domain.wire import (
     HistoryEntryView,
     HistoryView,
+    ReleasePromotionView,
     ReleaseView,
     StagedFileView,
     StagedList,
@@ -98,6 +99,8 @@ def shown(release: ReleaseView) -> str:
     head = f"{printable(f'{release.project}=={release.version}')}: {count_words(len(release.files), 'file')} staged\n"
     rows = [(file.filename, size_words(file.size_bytes), file.standing, *_staging(file)) for file in release.files]
     parts = [head, table(("FILE", "SIZE", "STANDING", "STAGED", "BY"), rows), sums(release.files)]
+    if release.promotion is not None:
+        parts.append(_promotion(release.promotion))
     if not release.upstream_known:
         parts.append("Upstream has not been asked about this project yet, or does not answer.\n")
     parts.append(_findings(release.files))
@@ -107,6 +110,12 @@ def shown(release: ReleaseView) -> str:
 def print_json(value: object) -> None:
     """Print the API's JSON, indented."""
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def _promotion(promotion: ReleasePromotionView) -> str:
+    whose = f"by {printable(promotion.who)} since {minute_words(promotion.since)}"
+    rows = [(file.filename, file.state) for file in promotion.files]
+    return f"Promotion {printable(promotion.state)}, {whose}:\n" + table(("FILE", "STATE"), rows)
 
 
 def _findings(files: Sequence[StagedFileView]) -> str:

@@ -5,7 +5,19 @@ from typing import Final
 from aiohttp import web
 
 from overlay import __version__
-from overlay.domain.errors import BadRequest, UnknownFile, UnknownRelease, UnknownToken
+from overlay.domain.errors import (
+    BadRequest,
+    PromotionLost,
+    PromotionRefused,
+    PromotionRunning,
+    ReleaseFrozen,
+    StagedChanged,
+    UnknownFile,
+    UnknownPromotion,
+    UnknownRelease,
+    UnknownToken,
+    UpstreamUnavailable,
+)
 from overlay.domain.rights import Right
 from overlay.domain.wire import (
     API,
@@ -22,12 +34,24 @@ from overlay.domain.wire import (
     TokenOrder,
     WithdrawnView,
 )
-from overlay.web import api_admin, api_staged
+from overlay.domain.wire_promotions import (
+    JournalOrder,
+    LeaseView,
+    LookView,
+    PlanView,
+    PromotedFileView,
+    PromotionList,
+    PromotionOrder,
+    PromotionView,
+    RunOrder,
+)
+from overlay.web import api_admin, api_promotions, api_staged
 from overlay.web.context import public_root
 from overlay.web.openapi import document
 from overlay.web.operations import Operation, Parameter, answer
 
 _PROJECT: Final = Parameter(name="project", place="path", description="A project name; normalized here (PEP 503).")
+_PROMOTION: Final = Parameter(name="id", place="path", description="The promotion's id, as its plan has it.")
 _VERSION: Final = Parameter(name="version", place="path", description="A version; normalized here (PEP 440).")
 
 
@@ -93,7 +117,103 @@ OPERATIONS: Final = (
             ),
         ),
         responses={200: WithdrawnView},
-        raises=(BadRequest, UnknownRelease, UnknownFile),
+        raises=(BadRequest, UnknownRelease, UnknownFile, ReleaseFrozen),
+    ),
+    Operation(
+        method="POST",
+        path="/promotions",
+        handler=api_promotions.plan_promotion,
+        summary="Plan a promotion and freeze its releases, or take up the one that they are in.",
+        right=Right.PROMOTE,
+        request=PromotionOrder,
+        responses={201: PlanView},
+        raises=(PromotionRefused, PromotionRunning, ReleaseFrozen, StagedChanged, UpstreamUnavailable),
+    ),
+    Operation(
+        method="GET",
+        path="/promotions",
+        handler=api_promotions.list_promotions,
+        summary="List the promotions under way; of a project or of releases also those that ended.",
+        right=Right.READ,
+        parameters=(
+            Parameter(name="project", place="query", description="Only of this project; normalized here."),
+            Parameter(
+                name="release",
+                place="query",
+                description="Only of this release, written PROJECT==VERSION; repeat it for several.",
+                schema={"type": "array", "items": {"type": "string"}},
+            ),
+            Parameter(name="stage", place="query", description="Only from this stage."),
+        ),
+        responses={200: PromotionList},
+        raises=(BadRequest,),
+    ),
+    Operation(
+        method="GET",
+        path="/promotions/{id}",
+        handler=api_promotions.show_promotion,
+        summary="Read a promotion, under way or ended.",
+        right=Right.READ,
+        parameters=(_PROMOTION,),
+        responses={200: PromotionView},
+        raises=(UnknownPromotion,),
+    ),
+    Operation(
+        method="POST",
+        path="/promotions/{id}/lease",
+        handler=api_promotions.renew_lease,
+        summary="Renew the lease of a run.",
+        right=Right.PROMOTE,
+        parameters=(_PROMOTION,),
+        request=RunOrder,
+        responses={200: LeaseView},
+        raises=(PromotionLost,),
+    ),
+    Operation(
+        method="PUT",
+        path="/promotions/{id}/files/{upload}",
+        handler=api_promotions.journal_file,
+        summary="Write down how far a file came, before its first byte goes out and once upstream accepted it.",
+        right=Right.PROMOTE,
+        parameters=(
+            _PROMOTION,
+            Parameter(name="upload", place="path", description="The file's upload id, as the plan has it."),
+        ),
+        request=JournalOrder,
+        responses={200: PromotedFileView},
+        raises=(UnknownFile, PromotionLost),
+    ),
+    Operation(
+        method="POST",
+        path="/promotions/{id}/look",
+        handler=api_promotions.look_upstream,
+        summary="Ask upstream what it has of a promotion's files; once all are live, the promotion has ended.",
+        right=Right.PROMOTE,
+        parameters=(_PROMOTION,),
+        request=RunOrder,
+        responses={200: LookView},
+        raises=(PromotionLost, UpstreamUnavailable),
+    ),
+    Operation(
+        method="POST",
+        path="/promotions/{id}/end",
+        handler=api_promotions.end_run,
+        summary="End a run: its lease, and the promotion, too, unless something may have been pushed.",
+        right=Right.PROMOTE,
+        parameters=(_PROMOTION,),
+        request=RunOrder,
+        responses={200: PromotionView},
+        raises=(PromotionLost,),
+    ),
+    Operation(
+        method="DELETE",
+        path="/promotions/{id}",
+        handler=api_promotions.abandon_promotion,
+        summary="Give a promotion up: what is live stays live, the rest is only staged again.",
+        right=Right.PROMOTE,
+        parameters=(_PROMOTION,),
+        responses={200: PromotionView},
+        raises=(UnknownPromotion,),
     ),
     Operation(
         method="GET",

@@ -7,13 +7,14 @@ from aiohttp import web
 from yarl import URL
 
 from overlay import __version__
-from overlay.domain import to_wire
+from overlay.domain import to_wire, to_wire_promotions
 from overlay.domain.errors import BadRequest
 from overlay.domain.names import project_name
-from overlay.domain.wire import HistoryView, ReleaseView, ServerInfo, StagedList, WithdrawnView
+from overlay.domain.promotion import ReleaseName
+from overlay.domain.wire import HistoryView, ReleasePromotionView, ReleaseView, ServerInfo, StagedList, WithdrawnView
 from overlay.web.auth import caller, check_reader
 from overlay.web.context import SERVICES, SETTINGS, public_root
-from overlay.web.operations import answer, project_of, version_of
+from overlay.web.operations import answer, now_s, project_of, version_of
 
 _EVENT_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
@@ -55,8 +56,16 @@ async def show_release(request: web.Request) -> web.Response:
         files=tuple(
             to_wire.staged_file(entry.file, entry.standing, entry.findings, root=root) for entry in release.entries
         ),
+        promotion=await promotion_of(request, ReleaseName(project, version)),
     )
     return answer(request, view)
+
+
+async def promotion_of(request: web.Request, release: ReleaseName) -> ReleasePromotionView | None:
+    """Find the promotion that a release is in."""
+    for held in await request.app[SERVICES].promotions.under_way(release):
+        return to_wire_promotions.of_release(held, release, now_us=int(now_s(request) * 1_000_000))
+    return None
 
 
 async def withdraw_release(request: web.Request) -> web.Response:

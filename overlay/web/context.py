@@ -14,7 +14,9 @@ from overlay.services.access import Access
 from overlay.services.downloads import Downloads
 from overlay.services.pages import Pages
 from overlay.services.projects import Projects
+from overlay.services.promotions import Promotions
 from overlay.services.releases import Releases
+from overlay.services.settling import Settling
 from overlay.services.uploads import Uploads
 from overlay.web.forwarded import Network, Origin, believed
 from overlay.web.metrics import Metrics
@@ -30,6 +32,8 @@ class Services:
     projects: Projects
     downloads: Downloads
     releases: Releases
+    promotions: Promotions
+    settling: Settling
     blobs: BlobStore
     documents: Documents
     ledger: StageLedger

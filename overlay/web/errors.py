@@ -7,14 +7,18 @@ else as RFC 9457 problems, or in text.
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from enum import Enum
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final
 
 from aiohttp import web
 
 from overlay.domain import errors as e
+from overlay.domain.merge import timestamp
 from overlay.domain.negotiate import prefers_json
+from overlay.domain.wire_promotions import LOST, REFUSED, RUNNING
 
 
 class Door(Enum):
@@ -73,11 +77,34 @@ def answer(error: e.OverlayError, door: Door, accept: str | None) -> web.Respons
         headers["Retry-After"] = str(error.wait_s)
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = _CHALLENGE
-    return said(status, str(error), door, accept, headers)
+    return said(status, str(error), door, accept, headers, _members(error))
 
 
-def said(status: int, sentence: str, door: Door, accept: str | None, headers: dict[str, str]) -> web.Response:
-    """Form an answer that says one sentence, in the shape of the door and the format the client takes."""
+def _members(error: e.OverlayError) -> Mapping[str, object]:
+    """Return what an error's problem has beside the sentence (RFC 9457 §3.1.1, §3.2)."""
+    match error:
+        case e.PromotionRefused():
+            return {"type": REFUSED, "refusals": [asdict(refusal) for refusal in error.refusals]}
+        case e.PromotionRunning():
+            return {"type": RUNNING, "leased_until": timestamp(error.until_us)}
+        case e.PromotionLost():
+            return {"type": LOST}
+        case _:
+            return {}
+
+
+def said(
+    status: int,
+    sentence: str,
+    door: Door,
+    accept: str | None,
+    headers: dict[str, str],
+    members: Mapping[str, object] = MappingProxyType({}),
+) -> web.Response:
+    """Form an answer that says one sentence, in the shape of the door and the format the client takes.
+
+    `members` stand in a problem beside what all problems have, or instead of it.
+    """
     title = HTTPStatus(status).phrase
     if door is Door.UPLOAD:
         # twine, flit, hatch and pdm show only the reason phrase.
@@ -88,7 +115,7 @@ def said(status: int, sentence: str, door: Door, accept: str | None, headers: di
             return _json(status, body, "application/json", headers, reason)
         return web.Response(status=status, reason=reason, text=f"{status} {sentence}\n", headers=headers)
     if door is Door.API or prefers_json(accept):
-        problem = {"type": "about:blank", "title": title, "status": status, "detail": sentence}
+        problem = {"type": "about:blank", "title": title, "status": status, "detail": sentence, **members}
         return _json(status, problem, "application/problem+json", headers, None)
     return web.Response(status=status, text=f"{status} {title}\n\n{sentence}\n", headers=headers)
 

@@ -21,10 +21,11 @@ from overlay.caching.threads import in_thread
 from overlay.domain.errors import BlobNotFound, InvalidName, UnknownFile
 from overlay.domain.names import project_name, upload_id
 from overlay.domain.ports import BlobKey, Presigns
-from overlay.services.downloads import Served
+from overlay.services.downloads import Moved, Served
 from overlay.web.auth import check_reader
 from overlay.web.context import SERVICES, SETTINGS
 from overlay.web.kernel_copy import send_by_kernel
+from overlay.web.operations import caching
 from overlay.web.simple import matches
 
 _IMMUTABLE: Final = "max-age=31536000, immutable"
@@ -46,7 +47,7 @@ class ByteRange:
 
 
 async def staged_file(request: web.Request) -> web.StreamResponse:
-    """Answer `/files/<project>/<upload-id>/<filename>` and the same with `.metadata`."""
+    """Answer `/files/<project>/<upload-id>/<filename>` and the same with `.metadata`: here, or where it went live."""
     await check_reader(request)
     info = request.match_info
     name = info["filename"]
@@ -56,6 +57,10 @@ async def staged_file(request: web.Request) -> web.StreamResponse:
         raise UnknownFile(name) from err
     services = request.app[SERVICES]
     served = await services.downloads.find(project, upload, name)
+    if isinstance(served, Moved):
+        return web.Response(
+            status=HTTPStatus.FOUND, headers={"Location": served.url, "Cache-Control": caching(request)}
+        )
     headers = _headers(request, served)
     if matches(request.headers.get("If-None-Match"), headers["ETag"]):
         return web.Response(status=304, headers=headers)

@@ -117,6 +117,23 @@ class FindingGroup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionModel:
+    """The promotion that a release is in."""
+
+    state: str
+    """running or waiting."""
+    words: str
+    who: str
+    since: str
+    """RFC 3339; `since_words` says it to people."""
+    since_words: str
+    abandon: str
+    """The command line that gives it up; empty while a run goes on."""
+    files: tuple[tuple[str, str], ...]
+    """Filename, and how far it came, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseModel:
     """release.html."""
 
@@ -130,6 +147,8 @@ class ReleaseModel:
     findings: tuple[FindingGroup, ...]
     """The gravest first; empty when nothing was found."""
     upstream_known: bool
+    promotion: PromotionModel | None
+    """The one under way."""
     compare: str
     withdraw: str
     live: Link

@@ -1,21 +1,36 @@
 """The OpenAPI 3.1 document of a table of operations; what is served is what is described."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from http import HTTPStatus
 from typing import Final, cast
 
 import msgspec
 
-from overlay.domain.errors import BadRequest, LedgerUnavailable, NotAuthenticated, NotGranted, OverlayError, TooLarge
+from overlay.domain.errors import (
+    BadRequest,
+    LedgerUnavailable,
+    NotAuthenticated,
+    NotGranted,
+    OverlayError,
+    PromotionRefused,
+    PromotionRunning,
+    TooLarge,
+)
 from overlay.domain.page import JsonValue
 from overlay.domain.rights import Right
 from overlay.domain.wire import Problem
+from overlay.domain.wire_promotions import RefusedProblem, RunningProblem
 from overlay.web.errors import STATUSES, Door
 from overlay.web.operations import Operation, Parameter
 
 Json = dict[str, JsonValue]
 
 _REFERENCE: Final = "#/components/schemas/{name}"
+_PROBLEMS: Final[dict[type[OverlayError], type[Problem]]] = {
+    PromotionRefused: RefusedProblem,
+    PromotionRunning: RunningProblem,
+}
+"""What the errors answer with that say more than a sentence."""
 _SCHEMES: Final[dict[str, Json]] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "A token of this overlay (ovl_…)."},
     "basic": {"type": "http", "scheme": "basic", "description": "Any user name; the token is the password."},
@@ -50,6 +65,7 @@ def _types(operations: Iterable[Operation]) -> list[type]:
     """Collect the bodies' types, each once, in the order of the table."""
     found: dict[type, None] = {Problem: None}
     for operation in operations:
+        found.update({_PROBLEMS[kind]: None for kind in operation.raises if kind in _PROBLEMS})
         bodies = (operation.request, *operation.responses.values())
         found.update({body: None for body in bodies if body is not None})
     return list(found)
@@ -61,7 +77,7 @@ def _operation(operation: Operation, schema_of: dict[type, Json]) -> Json:
         "summary": operation.summary,
         "description": _needs(operation.right),
         "security": _security(operation.right),
-        "responses": {**_successes(operation, schema_of), **_failures(operation, schema_of[Problem])},
+        "responses": {**_successes(operation, schema_of), **_failures(operation, schema_of)},
     }
     if operation.parameters:
         described["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
@@ -98,7 +114,7 @@ def _successes(operation: Operation, schema_of: dict[type, Json]) -> Json:
     return described
 
 
-def _failures(operation: Operation, problem: Json) -> Json:
+def _failures(operation: Operation, schema_of: dict[type, Json]) -> Json:
     """Describe the problems per status; several errors of one status share its description."""
     raised: list[type[OverlayError]] = [*operation.raises]
     if operation.request is not None:
@@ -106,16 +122,22 @@ def _failures(operation: Operation, problem: Json) -> Json:
     if operation.right is not None:
         raised += [NotAuthenticated, NotGranted, LedgerUnavailable]
     sentences: dict[int, dict[str, None]] = {}
+    problems: dict[int, dict[type, None]] = {}
     for kind in raised:
         sentences.setdefault(_status(kind), {})[(kind.__doc__ or "").strip()] = None
-    content: Json = {"application/problem+json": {"schema": problem}}
+        problems.setdefault(_status(kind), {})[_PROBLEMS.get(kind, Problem)] = None
     return {
         **{
-            str(status): {"description": " ".join(said), "content": content}
+            str(status): {"description": " ".join(said), "content": _content(problems[status], schema_of)}
             for status, said in sorted(sentences.items())
         },
-        "default": {"description": "Any other failure.", "content": content},
+        "default": {"description": "Any other failure.", "content": _content([Problem], schema_of)},
     }
+
+
+def _content(problems: Collection[type], schema_of: dict[type, Json]) -> Json:
+    schemas: list[JsonValue] = [schema_of[problem] for problem in problems]
+    return {"application/problem+json": {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}
 
 
 def _status(kind: type[OverlayError]) -> int:

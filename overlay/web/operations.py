@@ -58,11 +58,11 @@ class Operation:
 Order = TypeVar("Order", bound=msgspec.Struct)
 
 
-async def read_order(request: web.Request, kind: type[Order]) -> Order:
+async def read_order(request: web.Request, kind: type[Order], *, limit_bytes: int = BODY_LIMIT_BYTES) -> Order:
     """Read the JSON body strictly. Raises BadRequest naming the key, TooLarge."""
     if request.content_type != "application/json":
         raise BadRequest(f"The body must be application/json, not {request.content_type[:_QUOTED]!r}.")
-    body = await _read_body(request)
+    body = await _read_body(request, limit_bytes)
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as err:
@@ -73,13 +73,13 @@ async def read_order(request: web.Request, kind: type[Order]) -> Order:
         raise BadRequest("The body is not UTF-8.") from err
 
 
-async def _read_body(request: web.Request) -> bytes:
+async def _read_body(request: web.Request, limit_bytes: int) -> bytes:
     body = bytearray()
     try:
         async for chunk in request.content.iter_any():
             body += chunk
-            if len(body) > BODY_LIMIT_BYTES:
-                raise TooLarge("The body", BODY_LIMIT_BYTES)
+            if len(body) > limit_bytes:
+                raise TooLarge("The body", limit_bytes)
     except (ConnectionError, web.RequestPayloadError) as err:
         raise BadRequest("The body ended before it was complete.") from err
     return bytes(body)

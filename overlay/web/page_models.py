@@ -12,10 +12,12 @@ from packaging.version import Version
 from overlay.domain.findings import Finding, Severity
 from overlay.domain.listing import Outcome, Standing, outcome
 from overlay.domain.merge import timestamp
+from overlay.domain.promotion import FileState
 from overlay.domain.quantities import count_words, minute_words, size_words
 from overlay.domain.stage import StagedFile
 from overlay.domain.to_wire import file_path
-from overlay.domain.wire import API
+from overlay.domain.to_wire_promotions import IS_RUNNING, IS_WAITING
+from overlay.domain.wire import API, ReleasePromotionView
 from overlay.services.releases import Release, StagedEntry
 from overlay.web.models import (
     ErrorModel,
@@ -28,6 +30,7 @@ from overlay.web.models import (
     InstallLines,
     Link,
     ProjectModel,
+    PromotionModel,
     ReleaseModel,
     StagedProject,
     VersionSection,
@@ -56,6 +59,23 @@ HEADINGS: Final = {
     Severity.NOTE: "Worth knowing",
 }
 """Each severity as a heading, the gravest first; total."""
+
+PROMOTIONS: Final = {
+    IS_RUNNING: "The files below are on their way upstream; until that ended none of them is replaced or withdrawn.",
+    IS_WAITING: (
+        "It stopped before all of the files below were live; until it has ended none of them is replaced or withdrawn. "
+        "Repeat the command that began it, or give it up:"
+    ),
+}
+"""Each state of a promotion under way in words; total."""
+
+FILE_STATES: Final = {
+    FileState.PLANNED.value: "planned: nothing of it was sent yet",
+    FileState.PUSHING.value: "pushing: it may have been sent",
+    FileState.PUSHED.value: "pushed: upstream accepted it",
+    FileState.LIVE.value: "live: upstream lists it",
+}
+"""How far a file came, in words; total."""
 
 _PEOPLE_PAGES: Final = {
     "https://pypi.org/simple/": "https://pypi.org/project/",
@@ -131,8 +151,8 @@ def project(site: Site, name: str, entries: Sequence[StagedEntry]) -> ProjectMod
     )
 
 
-def release(site: Site, staged: Release) -> ReleaseModel:
-    """Form a release's page."""
+def release(site: Site, staged: Release, promotion: ReleasePromotionView | None = None) -> ReleaseModel:
+    """Form a release's page; `promotion` is the one under way."""
     requirement = f"{staged.project}=={staged.version}"
     quoted = shlex.quote(requirement)
     return ReleaseModel(
@@ -145,9 +165,22 @@ def release(site: Site, staged: Release) -> ReleaseModel:
         file_count=count_words(len(staged.entries), "file"),
         findings=_groups([(entry.file.filename, found) for entry in staged.entries for found in entry.findings]),
         upstream_known=staged.upstream_known,
+        promotion=None if promotion is None else _promotion(promotion, quoted),
         compare=f"overlay show {quoted} --sums | (cd dist && sha256sum -c)",
         withdraw=f"overlay withdraw {quoted}",
         live=live_link(site, staged.project),
+    )
+
+
+def _promotion(view: ReleasePromotionView, quoted: str) -> PromotionModel:
+    return PromotionModel(
+        state=view.state,
+        words=PROMOTIONS.get(view.state, view.state),
+        who=view.who,
+        since=view.since,
+        since_words=minute_words(view.since),
+        abandon=f"overlay promote --abandon {quoted}" if view.state == IS_WAITING else "",
+        files=tuple((file.filename, FILE_STATES.get(file.state, file.state)) for file in view.files),
     )
 
 

@@ -11,8 +11,10 @@ from yarl import URL
 from overlay import __version__
 from overlay.domain.errors import UnknownProject, UnknownRelease
 from overlay.domain.names import NormalizedName, project_name
+from overlay.domain.promotion import ReleaseName
 from overlay.packed import packed
 from overlay.web import page_models
+from overlay.web.api_staged import promotion_of
 from overlay.web.auth import check_reader
 from overlay.web.context import SERVICES, SETTINGS, WebSettings, public_root
 from overlay.web.errors import Door, status_of
@@ -97,7 +99,8 @@ async def release_page(request: web.Request) -> web.Response:
         release = await request.app[SERVICES].releases.release(project, version)
     except UnknownRelease as err:
         return _nothing_staged(request, project, err, str(err))
-    return _html(request, "release.html", page_models.release(site, release))
+    promotion = await promotion_of(request, ReleaseName(project, version))
+    return _html(request, "release.html", page_models.release(site, release, promotion))
 
 
 async def uploaded(request: web.Request) -> web.Response:

@@ -7,14 +7,17 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from aiohttp import web
 from yarl import URL
 
-from overlay.cli.client import Call, Connection, Server, proxy_for, server
+from overlay.cli.client import Call, Connection, Server, server
 from overlay.cli.main import main
+from overlay.cli.manage import shown
 from overlay.cli.outcome import DONE, FAILED, REFUSED, USAGE, CommandFailed
-from overlay.domain.wire import ServerInfo
+from overlay.domain.wire import PromotingFileView, ReleasePromotionView, ReleaseView, ServerInfo
+from overlay.promote.proxies import proxy_for
 from tests.builders import sdist, wheel
 from tests.cli.conftest import Command
 from tests.running import ADMIN, Running
@@ -49,6 +52,22 @@ async def test_show_says_digests_standing_and_findings(overlay: Running, command
     assert ran.code == DONE
     assert "demo==1.0: 1 file staged" in ran.out
     assert f"{DEMO.sha256}  {DEMO.filename}" in ran.out
+
+
+def test_show_says_how_far_a_promotion_came() -> None:
+    """And who runs it; nothing where there is none."""
+    release = ReleaseView(project="demo", version="1.0", upstream_known=True, files=())
+    assert "romotion" not in shown(release)
+    promotion = ReleasePromotionView(
+        id="a" * 32,
+        state="waiting",
+        who="ci\x1b[2J",
+        since="2026-01-31T08:15:02.000000Z",
+        files=(PromotingFileView(filename=DEMO.filename, state="pushed"),),
+    )
+    said = shown(msgspec.structs.replace(release, promotion=promotion))
+    assert "Promotion waiting, by ci\N{REPLACEMENT CHARACTER}[2J since 2026-01-31 08:15 UTC:" in said
+    assert f"{DEMO.filename}  pushed" in said
 
 
 async def test_show_without_version_shows_every_staged_one(overlay: Running, command: Command) -> None:

@@ -195,7 +195,7 @@ async def check_end(case: Case, operation: Operation, *, lost: bool) -> None:
         steps = Steps()
         with pytest.raises(ReleaseFrozen):
             await Withdraw().run(world.worker(case.ledger, steps))
-        assert steps.names == [], "a withdrawal that is refused writes nothing"
+        assert not [name for name in steps.names if name.startswith(("put", "delete"))], "it is refused first"
         await case.check()
     await clear(world.documents, case.ledger, PROMOTION)
     case.frozen = None

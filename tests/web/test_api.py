@@ -30,7 +30,10 @@ from tests.running import ADMIN, Running, basic
 DOCUMENT: Final[dict[str, Any]] = document(OPERATIONS, __version__, "http://overlay.example/api/v1")
 DEMO: Final = wheel("demo", "1.0")
 GUARDED: Final = [operation for operation in OPERATIONS if operation.right not in {None, Right.READ}]
-READING: Final = [operation for operation in OPERATIONS if operation.right is Right.READ]
+# A promotion has to be made before it can be read: tests/web/test_api_promotions.py does so.
+READING: Final = [
+    operation for operation in OPERATIONS if operation.right is Right.READ and "{id}" not in operation.path
+]
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def described(method: str, path: str) -> dict[str, Any]:
 
 def filled(operation: Operation) -> str:
     """A path of the operation that names something."""
-    return operation.path.format_map({"project": "demo", "version": "1.0", "id": "0" * 16})
+    return operation.path.format_map({"project": "demo", "version": "1.0", "id": "0" * 32, "upload": "0" * 32})
 
 
 def named(operations: Sequence[Operation]) -> pytest.MarkDecorator:

@@ -14,14 +14,17 @@ from jinja2 import Environment, TemplateNotFound, UndefinedError, nodes
 from overlay.domain.findings import Severity
 from overlay.domain.listing import Standing
 from overlay.domain.names import NormalizedName
+from overlay.domain.promotion import FileState
 from overlay.domain.rules import Finding
 from overlay.domain.stage import StagedFile
+from overlay.domain.to_wire_promotions import IS_RUNNING, IS_WAITING
+from overlay.domain.wire import PromotingFileView, ReleasePromotionView
 from overlay.packed import packed
 from overlay.services.releases import Release, ReportedEntry, StagedEntry
 from overlay.web import page_models
 from overlay.web.context import WebSettings
 from overlay.web.models import ErrorModel, HelpModel, HomeModel, ProjectModel, ReleaseModel
-from overlay.web.page_models import HEADINGS, MOST_PROJECTS, MOST_VERSIONS, STANDINGS, Site
+from overlay.web.page_models import FILE_STATES, HEADINGS, MOST_PROJECTS, MOST_VERSIONS, PROMOTIONS, STANDINGS, Site
 from overlay.web.pages import setup_templates
 from tests.staged import staged_file
 
@@ -96,6 +99,13 @@ def hostile_entries() -> list[StagedEntry]:
     return [StagedEntry(hostile_file(number), standing) for number, standing in enumerate(Standing)]
 
 
+def promotion(state: str = "waiting", *names: str) -> ReleasePromotionView:
+    files = tuple(
+        PromotingFileView(filename=name, state=one.value) for name, one in zip(names, FileState, strict=False)
+    )
+    return ReleasePromotionView(id="a" * 32, state=state, who=HOSTILE, since="2026-01-31T08:15:02.000000Z", files=files)
+
+
 MODELS: Mapping[str, tuple[str, Model]] = {
     "home, empty": ("home.html", page_models.home(SITE, [])),
     "home, hostile": ("home.html", page_models.home(SITE, hostile_entries())),
@@ -103,6 +113,11 @@ MODELS: Mapping[str, tuple[str, Model]] = {
     "project, hostile": ("project.html", page_models.project(SITE, "demo", hostile_entries())),
     "release": ("release.html", page_models.release(SITE, plain_release())),
     "release, hostile": ("release.html", page_models.release(SITE, hostile_release())),
+    "release, being promoted": ("release.html", page_models.release(SITE, plain_release(), promotion("running", "a"))),
+    "release, promoted by a hostile one": (
+        "release.html",
+        page_models.release(SITE, plain_release(), promotion(HOSTILE, *[HOSTILE] * len(FileState))),
+    ),
     "help": ("help.html", page_models.help_page(SITE)),
     "help, reading closed": ("help.html", page_models.help_page(dataclasses.replace(SITE, read_open=False))),
     "help, hostile Host": ("help.html", page_models.help_page(dataclasses.replace(SITE, root="http://" + HOSTILE))),
@@ -170,6 +185,22 @@ def test_every_standing_and_every_severity_has_words() -> None:
     assert set(STANDINGS) == set(Standing)
     assert list(HEADINGS) == [Severity.ERROR, Severity.WARNING, Severity.NOTE]
     assert set(HEADINGS) == set(Severity)
+
+
+def test_every_state_of_a_promotion_has_words() -> None:
+    assert set(PROMOTIONS) == {IS_RUNNING, IS_WAITING}
+    assert set(FILE_STATES) == {state.value for state in FileState}
+
+
+def test_a_promotion_that_waits_says_how_to_give_it_up_and_one_that_runs_does_not() -> None:
+    waiting = page_models.release(SITE, plain_release(), promotion("waiting", "a.whl", "b.whl")).promotion
+    assert waiting is not None
+    assert waiting.abandon == "overlay promote --abandon demo==1.0"
+    assert waiting.files[1] == ("b.whl", "pushing: it may have been sent")
+    running = page_models.release(SITE, plain_release(), promotion("running")).promotion
+    assert running is not None
+    assert running.abandon == ""
+    assert page_models.release(SITE, plain_release()).promotion is None
 
 
 def test_home_shows_the_latest_projects_first_and_counts_the_rest() -> None:

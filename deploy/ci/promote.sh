@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Promotes $FILES, with $ARGUMENTS; from the overlay of GIVEN_URL and GIVEN_TOKEN, else from the one that start.sh started.
+set -euo pipefail
+scratch=${RUNNER_TEMP:-.}
+if [ -n "${GIVEN_URL:-}" ]; then
+    export OVERLAY_URL=$GIVEN_URL OVERLAY_TOKEN=${GIVEN_TOKEN:-}
+fi
+report=$scratch/promote.json
+code=0
+# shellcheck disable=SC2086 # patterns, and a list of arguments
+"$scratch/overlay-ci/bin/overlay" promote --json ${ARGUMENTS:-} $FILES >"$report" || code=$?
+cat "$report"
+if [ -n "${GITHUB_OUTPUT:-}" ]; then
+    end=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+    { echo "report<<$end"; cat "$report"; echo "$end"; } >>"$GITHUB_OUTPUT"
+fi
+if [ -z "${GIVEN_URL:-}" ] && [ -n "${OVERLAY_PID:-}" ]; then
+    kill "$OVERLAY_PID" 2>/dev/null || true
+fi
+exit "$code"

@@ -1,0 +1,151 @@
+"""How `overlay promote` says how it ended: for people, as JSON, and as GitHub's step summary."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from overlay.cli.tables import printable, table
+from overlay.domain.promotion import FileState
+from overlay.promote.errors import Ending
+from overlay.promote.result import FileResult, Result
+
+
+class PromotedFile(Struct, frozen=True, kw_only=True):
+    """How far one file came: planned, pushing (upstream may have it), pushed (accepted) or live."""
+
+    project: str
+    version: str
+    filename: str
+    sha256: str
+    state: str
+    url: str | None
+    status: int | None
+    said: str
+    attestations: str
+
+
+class PromoteReport(Struct, frozen=True, kw_only=True):
+    """What `overlay promote --json` prints; `outcome` is live, accepted, planned (--dry-run), failed or refused."""
+
+    outcome: str
+    exit_code: int
+    promotion: str | None
+    target: str
+    problem: str
+    files: tuple[PromotedFile, ...]
+
+
+def report(result: Result) -> PromoteReport:
+    """Form the report."""
+    return PromoteReport(
+        outcome=_outcome(result),
+        exit_code=int(result.ending),
+        promotion=result.promotion,
+        target=result.target,
+        problem=result.problem,
+        files=tuple(_file(file) for file in result.files),
+    )
+
+
+def closing(result: Result) -> str:
+    """Form the lines that end a run on a terminal or in a log."""
+    rows = [(file.filename, _words(file), file.url or "") for file in result.files]
+    lines = [table(("FILE", "STATE", "URL"), rows)] if rows else []
+    lines += [f"{file.filename}: {file.attestations}\n" for file in result.files if file.attestations]
+    lines.append(_sentence(result) + "\n")
+    return "".join(printable_lines(line) for line in lines)
+
+
+def printable_lines(text: str) -> str:
+    """Make each line safe for a terminal."""
+    return "".join(f"{printable(line)}\n" for line in text.splitlines())
+
+
+def summarize(result: Result, environment: Mapping[str, str]) -> None:
+    """Append the outcome to GitHub's step summary, where there is one."""
+    named = environment.get("GITHUB_STEP_SUMMARY")
+    if not named:
+        return
+    with Path(named).open("a", encoding="utf-8") as summary:
+        summary.write(summary_of(result))
+
+
+def summary_of(result: Result) -> str:
+    """Form the step summary (Markdown)."""
+    lines = [f"### overlay promote: {_outcome(result)}", "", _cell(_sentence(result)), ""]
+    if result.files:
+        lines += ["| file | state | sha256 |", "| --- | --- | --- |"]
+        lines += [f"| {_linked(file)} | {_cell(_words(file))} | `{file.sha256}` |" for file in result.files]
+        lines.append("")
+    return "\n".join(lines) + "\n"
+
+
+def _outcome(result: Result) -> str:
+    match result.ending:
+        case Ending.DONE if result.dry_run:
+            return "planned"
+        case Ending.DONE:
+            return "live" if all(file.state is FileState.LIVE for file in result.files) else "accepted"
+        case Ending.REFUSED:
+            return "refused"
+        case _:
+            return "failed"
+
+
+def _sentence(result: Result) -> str:
+    match _outcome(result):
+        case "planned":
+            return "Nothing speaks against this promotion, and nothing was pushed (--dry-run)."
+        case "live":
+            return "All files are live."
+        case "accepted":
+            return f"{result.target} accepted all files; the overlay notices when they are live (--no-wait)."
+        case _ if result.may_be_out:
+            return f"{result.problem}\nSome of it may be out. The same command goes on where this one stopped."
+        case _ if any(file.state is FileState.LIVE for file in result.files):
+            return f"{result.problem}\nThe files shown as live are out; nothing else is."
+        case _:
+            return f"{result.problem}\nNothing was pushed."
+
+
+def _words(file: FileResult) -> str:
+    answer = f" ({file.status} {file.said})".replace(" )", ")") if file.status and not _went_well(file) else ""
+    match file.state:
+        case FileState.PLANNED:
+            return f"not pushed{answer}"
+        case FileState.PUSHING:
+            return f"not known to be out{answer}"
+        case FileState.PUSHED:
+            return "accepted"
+        case FileState.LIVE:
+            return "live"
+
+
+def _went_well(file: FileResult) -> bool:
+    return file.state in {FileState.PUSHED, FileState.LIVE}
+
+
+def _file(file: FileResult) -> PromotedFile:
+    return PromotedFile(
+        project=file.project,
+        version=file.version,
+        filename=file.filename,
+        sha256=file.sha256,
+        state=file.state.value,
+        url=file.url,
+        status=file.status,
+        said=file.said,
+        attestations=file.attestations,
+    )
+
+
+def _linked(file: FileResult) -> str:
+    return f"[{_cell(file.filename)}]({file.url})" if file.url else _cell(file.filename)
+
+
+def _cell(text: str) -> str:
+    """Escape what Markdown and tables would take for themselves."""
+    return "".join(
+        f"\\{letter}" if letter in "\\`*_{}[]<>|#" else letter for letter in printable(" ".join(text.split()))
+    )

@@ -1,0 +1,162 @@
+"""A release staged on a real overlay in front of an upstream, and `overlay promote` as a process, as in a CI job."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from overlay.cli.promote_report import PromoteReport
+from overlay.domain.wire_promotions import PromotionList, PromotionView
+from tests.builders import Built, sdist, wheel
+from tests.pypi.orders import TOKEN, Order, Token
+from tests.pypi.process import PypiProcess, pypi_process
+from tests.running import ADMIN, basic, form
+from tests.served import Served
+
+LIMIT_S: Final = 120.0
+LEASE_S: Final = 3
+ABSENT_S: Final = 2
+# Nothing of the developer's own machine is a credential here.
+_OWN: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a run ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def report(self) -> PromoteReport:
+        return msgspec.json.decode(self.out, type=PromoteReport)
+
+
+@dataclass
+class Job:
+    """A folder with a dist/ in it, and the environment of a job."""
+
+    folder: Path
+    environment: dict[str, str]
+    process: asyncio.subprocess.Process | None = None
+
+    async def start(self, *words: str) -> asyncio.subprocess.Process:
+        """Start `overlay promote`."""
+        own = {name: os.environ[name] for name in _OWN if name in os.environ}
+        self.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "overlay", "promote", *words),
+            cwd=self.folder,
+            env=own | {"HOME": str(self.folder), "PYTHON_KEYRING_BACKEND": _NO_KEYRING} | self.environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        return self.process
+
+    async def ended(self) -> Ran:
+        """Wait for its end."""
+        assert self.process is not None
+        async with asyncio.timeout(LIMIT_S):
+            out, err = await self.process.communicate()
+        assert self.process.returncode is not None
+        return Ran(self.process.returncode, out.decode(), err.decode())
+
+    async def run(self, *words: str) -> Ran:
+        """Run `overlay promote` to its end."""
+        await self.start(*words)
+        return await self.ended()
+
+    @property
+    def dist(self) -> list[str]:
+        """What the shell makes of dist/*."""
+        return sorted(str(path.relative_to(self.folder)) for path in (self.folder / "dist").iterdir())
+
+
+_NO_KEYRING: Final = "keyring.backends.null.Keyring"
+
+
+@dataclass
+class Stage:
+    """An overlay in front of an upstream, with what is to be promoted."""
+
+    served: Served
+    upload_url: str
+    folder: Path
+    session: aiohttp.ClientSession
+    jobs: list[Job] = field(default_factory=list)
+
+    async def put(self, *built: Built) -> None:
+        """Stage files."""
+        for one in built:
+            async with self.session.post(f"{self.served.url}/legacy/", data=form(one), headers=basic(ADMIN)) as answer:
+                assert answer.status == 200, await answer.text()
+
+    def job(self, *built: Built, **environment: str) -> Job:
+        """Describe a job that has these files in its dist/."""
+        folder = self.folder / f"job-{len(self.jobs)}"
+        (folder / "dist").mkdir(parents=True)
+        for one in built:
+            (folder / "dist" / one.filename).write_bytes(one.body)
+        job = Job(folder, {"OVERLAY_URL": self.served.url, "OVERLAY_TOKEN": ADMIN, **environment})
+        self.jobs.append(job)
+        return job
+
+    async def promotions(self, release: str) -> tuple[PromotionView, ...]:
+        """Ask for the promotions of a release."""
+        url = f"{self.served.url}/api/v1/promotions"
+        async with self.session.get(url, params={"release": release}) as answer:
+            return msgspec.json.decode(await answer.read(), type=PromotionList).promotions
+
+    async def page(self, project: str) -> Mapping[str, str]:
+        """Return the digests on a project's page, by filename; what a reader sees now."""
+        headers = {"Accept": "application/vnd.pypi.simple.v1+json"}
+        async with self.session.get(f"{self.served.url}/simple/{project}/", headers=headers) as answer:
+            assert answer.status == 200, await answer.text()
+            files = (await answer.json(content_type=None))["files"]
+        return {file["filename"]: file["hashes"]["sha256"] for file in files}
+
+
+@contextlib.asynccontextmanager
+async def staged(
+    folder: Path, simple_url: str, upload_url: str, built: Iterable[Built] = (), **settings: str
+) -> AsyncIterator[Stage]:
+    """Run an overlay of its own, with these files staged, until the block ends; jobs that still run are killed."""
+    more = {
+        "OVERLAY_UPSTREAM_UPLOAD_URL": upload_url,
+        "OVERLAY_UPSTREAM_FRESH_S": "1",
+        "OVERLAY_PROMOTE_LEASE_S": str(LEASE_S),
+        "OVERLAY_PROMOTE_ABSENT_S": str(ABSENT_S),
+        **settings,
+    }
+    async with Served(folder / "overlay", simple_url, more) as served, aiohttp.ClientSession() as session:
+        stage = Stage(served, upload_url, folder, session)
+        await stage.put(*built)
+        try:
+            yield stage
+        finally:
+            for job in stage.jobs:
+                if job.process is not None and job.process.returncode is None:
+                    job.process.kill()
+                    await job.process.wait()
+
+
+@contextlib.asynccontextmanager
+async def scripted(folder: Path, built: Iterable[Built], *orders: Order) -> AsyncIterator[tuple[PypiProcess, Stage]]:
+    """Run a scripted PyPI and an overlay in front of it, with these files staged."""
+    async with pypi_process() as pypi:
+        await pypi.do(Token(text=TOKEN), *orders)
+        async with staged(folder, pypi.simple_url, pypi.upload_url, built) as stage:
+            yield pypi, stage
+
+
+def demo(version: str = "1.1") -> list[Built]:
+    """Build a release of a wheel and an sdist."""
+    return [wheel("demo", version), sdist("demo", version)]

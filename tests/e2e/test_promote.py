@@ -1,0 +1,294 @@
+"""`overlay promote` against a scripted PyPI: a release goes live, exactly its bytes, without a gap."""
+
+import asyncio
+import hashlib
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import jsonschema
+import msgspec
+import pytest
+
+from overlay.cli.promote_report import PromoteReport
+from tests.builders import Built, wheel
+from tests.e2e.promoting import Stage, demo, scripted
+from tests.pypi.builders import FLAG_DAY, flag_day
+from tests.pypi.faults import Answer, Fault, Point
+from tests.pypi.orders import TOKEN, WrongDigest, live
+
+
+async def test_a_release_goes_live_as_it_was_staged(tmp_path: Path) -> None:
+    """The wheel first; each file once; the page shows both files at every moment, before, meanwhile and after."""
+    built = demo()
+    async with scripted(tmp_path, built) as (pypi, stage):
+        job = stage.job(*built, TWINE_PASSWORD=TOKEN)
+        wanted = {one.filename: one.sha256 for one in built}
+        polling, enough = [], asyncio.Event()
+
+        async def poll() -> None:
+            while not enough.is_set():
+                polling.append(dict(await stage.page("demo")))
+
+        reader = asyncio.ensure_future(poll())
+        ran = await job.run("--json", *job.dist)
+        enough.set()
+        await reader
+        assert ran.code == 0, ran.err + ran.out
+        assert ran.report.outcome == "live"
+        assert {file.filename: file.sha256 for file in ran.report.files} == wanted
+        recording = await pypi.recording()
+        assert recording.stored() == [built[0].filename, built[1].filename]
+        assert len(recording.posts()) == 2
+        assert all(page == wanted for page in polling)
+        (promotion,) = await stage.promotions("demo==1.1")
+        assert promotion.state == "live"
+
+
+async def test_pip_installs_from_upstream_what_was_promoted(tmp_path: Path) -> None:
+    """The very bytes that were tested."""
+    built = demo()
+    async with scripted(tmp_path, built) as (pypi, stage):
+        job = stage.job(*built, TWINE_PASSWORD=TOKEN)
+        assert (await job.run(*job.dist)).code == 0
+        words = ("install", "--no-deps", "--target", str(tmp_path / "site"), "--no-cache-dir")
+        pip = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "pip", *words, "--index-url", pypi.simple_url, "demo==1.1"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert pip.returncode == 0, pip.stderr
+        assert (tmp_path / "site" / "demo-1.1.dist-info").is_dir()
+
+
+async def normalized(session: aiohttp.ClientSession, stage: Stage, project: str) -> Mapping[str, Any]:
+    """Read a page as installers do, without where its files lie and when they came."""
+    headers = {"Accept": "application/vnd.pypi.simple.v1+json"}
+    async with session.get(f"{stage.served.url}/simple/{project}/", headers=headers) as answer:
+        page: dict[str, Any] = await answer.json(content_type=None)
+    for entry in page["files"]:
+        # The old spelling of core-metadata, and defaults: to say them or not is the index's habit.
+        for key in ("url", "upload-time", "data-dist-info-metadata"):
+            entry.pop(key, None)
+        assert entry.pop("yanked", False) is False
+        assert entry.pop("provenance", None) is None
+        if entry.get("core-metadata") is False:
+            del entry["core-metadata"]
+    page["files"].sort(key=lambda entry: entry["filename"])
+    return {key: page[key] for key in ("name", "versions", "files")}
+
+
+async def test_the_page_after_a_promotion_is_the_one_before(tmp_path: Path) -> None:
+    """But for where the files lie and when they came: an installer resolves the same."""
+    built = demo()
+    async with scripted(tmp_path, built) as (_, stage), aiohttp.ClientSession() as session:
+        before = await normalized(session, stage, "demo")
+        job = stage.job(*built, TWINE_PASSWORD=TOKEN)
+        assert (await job.run(*job.dist)).code == 0
+        await asyncio.sleep(1.1)  # upstream's page is read again after fresh_s
+        await stage.page("demo")
+        assert await normalized(session, stage, "demo") == before
+
+
+# Other bytes
+
+
+async def test_a_file_that_was_built_again_is_refused(tmp_path: Path) -> None:
+    """With the usual cause and its mend; nothing is pushed or frozen."""
+    built = demo()
+    other = Built(built[0].filename, wheel("demo", "1.1", files={"demo/other.py": b"other"}).body)
+    async with scripted(tmp_path, built) as (pypi, stage):
+        job = stage.job(other, built[1], TWINE_PASSWORD=TOKEN)
+        ran = await job.run("--json", *job.dist)
+        assert ran.code == 3
+        assert ran.report.outcome == "refused"
+        assert "built again" in ran.report.problem
+        assert not (await pypi.recording()).posts()
+        assert await stage.promotions("demo==1.1") == ()
+        await stage.put(other)  # nothing is frozen
+
+
+async def test_bytes_that_changed_in_the_store_are_not_pushed(tmp_path: Path) -> None:
+    """What is pushed was hashed on its way out of the store."""
+    built = demo()
+    async with scripted(tmp_path, built) as (pypi, stage):
+        (blob,) = (stage.served.store / "blobs").glob(f"*/{built[1].filename}")
+        blob.chmod(0o644)
+        blob.write_bytes(built[1].body[:-1] + bytes([built[1].body[-1] ^ 1]))
+        job = stage.job(*built, TWINE_PASSWORD=TOKEN)
+        ran = await job.run("--json", *job.dist)
+        assert ran.code == 3, ran.err
+        assert hashlib.sha256(blob.read_bytes()).hexdigest() in ran.report.problem
+        assert not (await pypi.recording()).posts()
+
+
+async def test_a_name_that_is_live_with_other_bytes_is_refused(tmp_path: Path) -> None:
+    """PyPI never lets a filename be used twice."""
+    built = demo()
+    other = Built(built[0].filename, wheel("demo", "1.1", files={"demo/other.py": b"other"}).body)
+    async with scripted(tmp_path, built) as (pypi, stage):
+        await pypi.do(live(other))
+        job = stage.job(*built, TWINE_PASSWORD=TOKEN)
+        ran = await job.run("--json", *job.dist)
+        assert ran.code == 3, ran.out
+        assert built[0].filename in ran.report.problem
+        assert not (await pypi.recording()).posts()
+
+
+async def test_a_page_that_shows_another_digest_is_told_at_once(tmp_path: Path) -> None:
+    """It is out, and not as it was tested: exit 1, with both digests."""
+    built = demo()
+    async with scripted(tmp_path, built) as (pypi, stage):
+        await pypi.do(WrongDigest(built[0].filename, "f" * 64))
+        job = stage.job(*built, TWINE_PASSWORD=TOKEN)
+        ran = await job.run("--json", *job.dist)
+        assert ran.code == 1, ran.out
+        assert "f" * 64 in ran.report.problem
+        assert built[0].sha256 in ran.report.problem
+
+
+async def test_what_is_live_already_is_not_pushed_again(tmp_path: Path) -> None:
+    """With the pledged digest it counts as done; the command may be repeated for ever."""
+    built = demo()
+    async with scripted(tmp_path, built) as (pypi, stage):
+        await pypi.do(live(built[0]))
+        job = stage.job(*built, TWINE_PASSWORD=TOKEN)
+        assert (await job.run(*job.dist)).code == 0
+        assert (await pypi.recording()).stored() == [built[1].filename]
+        again = await job.run("--json", *job.dist)
+        assert again.code == 0, again.err
+        assert len((await pypi.recording()).posts()) == 1
+
+
+# What can be said on the command line
+
+
+async def test_files_that_are_staged_and_not_named_are_refused_unless_it_is_meant(tmp_path: Path) -> None:
+    """A forgotten wheel is noticed before its release is out."""
+    built = [*demo(), wheel("demo", "1.1", tag="cp313-cp313-win_amd64")]
+    async with scripted(tmp_path, built) as (pypi, stage):
+        job = stage.job(*built[:2], TWINE_PASSWORD=TOKEN)
+        ran = await job.run("--json", *job.dist)
+        assert ran.code == 3
+        assert built[2].filename in ran.report.problem
+        assert (await job.run("--partial", *job.dist)).code == 0
+        assert built[2].filename not in (await pypi.recording()).stored()
+
+
+async def test_a_release_is_named_with_its_expected_digests(tmp_path: Path) -> None:
+    """For a job without the files; without digests nothing is promoted."""
+    built = demo()
+    async with scripted(tmp_path, built) as (_, stage):
+        job = stage.job(TWINE_PASSWORD=TOKEN)
+        without = await job.run("demo==1.1")
+        assert without.code == 2
+        assert "--expect" in without.out + without.err
+        (job.folder / "SHA256SUMS").write_text(f"{built[0].sha256}  {built[0].filename}\n")
+        ran = await job.run(
+            "demo==1.1", "--expect", "SHA256SUMS", "--expect", f"{built[1].filename}=sha256:{built[1].sha256}"
+        )
+        assert ran.code == 0, ran.err
+
+
+async def test_a_dry_run_pushes_nothing_and_freezes_nothing(tmp_path: Path) -> None:
+    """It fetches and proves, and says that nothing speaks against it."""
+    built = demo()
+    async with scripted(tmp_path, built) as (pypi, stage):
+        job = stage.job(*built, TWINE_PASSWORD=TOKEN)
+        ran = await job.run("--dry-run", *job.dist)
+        assert ran.code == 0, ran.err
+        assert "nothing was pushed" in ran.out
+        assert not (await pypi.recording()).posts()
+        await stage.put(wheel("demo", "1.1", files={"demo/other.py": b"other"}))
+
+
+async def test_what_is_no_distribution_file_is_skipped_and_said(tmp_path: Path) -> None:
+    """dist/* has a .gitignore and attestations, too."""
+    built = demo()
+    async with scripted(tmp_path, built) as (_, stage):
+        job = stage.job(*built, TWINE_PASSWORD=TOKEN)
+        (job.folder / "dist" / ".gitignore").write_text("*")
+        ran = await job.run(*job.dist)
+        assert ran.code == 0
+        assert "skipped .gitignore" in ran.err
+
+
+async def test_no_credential_is_found_before_anything_is_pushed(tmp_path: Path) -> None:
+    """An overlay's token is passed over with a warning."""
+    built = demo()
+    async with scripted(tmp_path, built) as (pypi, stage):
+        job = stage.job(*built, TWINE_PASSWORD="ovl_" + "x" * 40)
+        ran = await job.run("--json", *job.dist)
+        assert ran.code == 3, ran.out
+        assert "ovl_" in ran.err
+        assert "x" * 40 not in ran.err + ran.out
+        assert not (await pypi.recording()).posts()
+
+
+async def test_a_refused_credential_is_explained(tmp_path: Path) -> None:
+    """With upstream's words; nothing was stored, and nothing stays frozen for good."""
+    built = demo()
+    async with scripted(tmp_path, built) as (pypi, stage):
+        job = stage.job(*built, TWINE_PASSWORD=TOKEN.replace("pypi-", "pypi-A"))
+        ran = await job.run("--json", *job.dist)
+        assert ran.code == 1, ran.out
+        assert "TWINE_PASSWORD" in ran.report.problem
+        assert not (await pypi.recording()).stored()
+        again = await stage.job(*built, TWINE_PASSWORD=TOKEN).run(*job.dist)
+        assert again.code == 0, again.err
+
+
+async def test_the_report_is_what_its_schema_says(tmp_path: Path) -> None:
+    """Of a run that went well and of one that did not."""
+    built = demo()
+    schema = msgspec.json.schema(PromoteReport)
+    async with scripted(tmp_path, built) as (_, stage):
+        for job in (stage.job(*built), stage.job(*built, TWINE_PASSWORD=TOKEN)):
+            ran = await job.run("--json", *job.dist)
+            jsonschema.validate(msgspec.json.decode(ran.out), schema)
+
+
+# Several projects
+
+
+async def test_on_flag_day_all_of_it_goes_out_in_the_order_of_need_or_nothing(tmp_path: Path) -> None:
+    """Five projects, 40 files: one that would be refused keeps all back; mended, each is live before who needs it."""
+    releases = flag_day()
+    built = [one for files in releases.values() for one in files]
+    bad = Built(built[0].filename, built[0].body[:-1] + b"x")
+    assert len(built) == 40
+    async with scripted(tmp_path, built) as (pypi, stage):
+        broken = stage.job(*built[1:], bad, TWINE_PASSWORD=TOKEN)
+        assert (await broken.run(*broken.dist)).code == 3
+        assert not (await pypi.recording()).posts()
+        job = stage.job(*built, TWINE_PASSWORD=TOKEN)
+        ran = await job.run("--json", *job.dist)
+        assert ran.code == 0, ran.report.problem
+        recording = await pypi.recording()
+        stored = recording.stored()
+        assert sorted(stored) == sorted(one.filename for one in built)
+        assert not recording.early_sdists()
+        places = {filename.partition("-")[0].replace("_", "-"): place for place, filename in enumerate(stored)}
+        firsts: dict[str, int] = {}
+        for place, filename in enumerate(stored):
+            firsts.setdefault(filename.partition("-")[0].replace("_", "-"), place)
+        for project, needs in FLAG_DAY.items():
+            assert all(places[other] < firsts[project] for other in needs), project
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 429])
+@pytest.mark.parametrize("point", [Point.RECEIVED, Point.STORED])
+async def test_an_answer_that_may_pass_is_not_believed(tmp_path: Path, status: int, point: Point) -> None:
+    """Before or after upstream stored the file: it is looked at, and in the end it is there once."""
+    built = demo()
+    async with scripted(tmp_path, built) as (pypi, stage):
+        await pypi.do(Fault(at=point, action=Answer(status=status, message="try later")))
+        job = stage.job(*built, TWINE_PASSWORD=TOKEN)
+        ran = await job.run("--json", *job.dist)
+        assert ran.code == 0, ran.report.problem
+        assert (await pypi.recording()).stored() == [one.filename for one in built]

@@ -1,0 +1,94 @@
+"""`overlay promote` killed or cut off at every step of it: the same command ends as if nothing had been."""
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.e2e.gate_proxy import When, gate_proxy
+from tests.e2e.promoting import Stage, demo, scripted
+from tests.pypi.faults import Close, Fault, Hang, Point
+from tests.pypi.orders import TOKEN, OpenGate
+from tests.pypi.process import PypiProcess
+
+# plan, then for each file pushing and pushed, then looks until all is live
+CALLS: Final = 6
+_ALWAYS: Final = {(0, When.AFTER), (1, When.AFTER), (2, When.BEFORE)}
+STEPS: Final = [
+    pytest.param(number, when, marks=[] if (number, when) in _ALWAYS else [pytest.mark.slow])
+    for number in range(CALLS)
+    for when in When
+]
+BUILT: Final = demo()
+
+
+async def check_end(pypi: PypiProcess, stage: Stage) -> None:
+    """All of it is out, once, in order; nothing is frozen any more."""
+    recording = await pypi.recording()
+    assert recording.stored() == [one.filename for one in BUILT]
+    assert not recording.early_sdists()
+    assert [one.state for one in await stage.promotions("demo==1.1")] == ["live"]
+    await stage.put(*demo("1.2"))
+
+
+@pytest.mark.parametrize(("number", "when"), STEPS)
+async def test_a_run_that_is_killed_at_a_call_is_taken_up_by_the_next(tmp_path: Path, number: int, when: When) -> None:
+    """As by a power cut, before or after the overlay did what was asked. The next run waits for the lease to lapse."""
+    async with scripted(tmp_path, BUILT) as (pypi, stage):
+        async with gate_proxy(stage.served.url, number, when, cut=False) as gate:
+            killed = stage.job(*BUILT, TWINE_PASSWORD=TOKEN, OVERLAY_URL=gate.url)
+            process = await killed.start(*killed.dist)
+            await gate.reached.wait()
+            process.kill()
+            await process.wait()
+        job = stage.job(*BUILT, TWINE_PASSWORD=TOKEN)
+        ran = await job.run("--json", *job.dist)
+        assert ran.code == 0, ran.report.problem
+        await check_end(pypi, stage)
+
+
+@pytest.mark.parametrize(("number", "when"), STEPS)
+async def test_a_call_that_is_cut_off_is_made_again(tmp_path: Path, number: int, when: When) -> None:
+    """Every call may be repeated: one run is enough."""
+    async with scripted(tmp_path, BUILT) as (pypi, stage), gate_proxy(stage.served.url, number, when, cut=True) as gate:
+        job = stage.job(*BUILT, TWINE_PASSWORD=TOKEN, OVERLAY_URL=gate.url)
+        ran = await job.run("--json", *job.dist)
+        assert ran.code == 0, ran.report.problem
+        assert gate.reached.is_set()
+        await check_end(pypi, stage)
+
+
+@pytest.mark.parametrize("file", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("point", [pytest.param(Point.BODY, marks=pytest.mark.slow), Point.RECEIVED, Point.STORED])
+async def test_a_run_that_is_killed_while_it_pushes_is_taken_up_by_the_next(
+    tmp_path: Path, file: int, point: Point
+) -> None:
+    """Whether or not upstream has the file then."""
+    async with scripted(tmp_path, BUILT) as (pypi, stage):
+        await pypi.do(Fault(at=point, action=Hang("here"), subject=BUILT[file].filename))
+        killed = stage.job(*BUILT, TWINE_PASSWORD=TOKEN)
+        process = await killed.start(*killed.dist)
+        await pypi.reached("here")
+        process.kill()
+        await process.wait()
+        await pypi.do(OpenGate("here"))
+        await pypi.settled()
+        job = stage.job(*BUILT, TWINE_PASSWORD=TOKEN)
+        ran = await job.run("--json", *job.dist)
+        assert ran.code == 0, ran.report.problem
+        await check_end(pypi, stage)
+
+
+@pytest.mark.parametrize("file", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("point", [Point.ARRIVED, pytest.param(Point.BODY, marks=pytest.mark.slow), Point.STORED])
+async def test_a_push_that_is_cut_off_is_looked_after_before_it_is_repeated(
+    tmp_path: Path, file: int, point: Point
+) -> None:
+    """Before, in the middle of, or after the file: it is stored once."""
+    subject = "" if point is Point.ARRIVED else BUILT[file].filename
+    async with scripted(tmp_path, BUILT) as (pypi, stage):
+        await pypi.do(Fault(at=point, action=Close(), subject=subject, first=file + 1 if not subject else 1))
+        job = stage.job(*BUILT, TWINE_PASSWORD=TOKEN)
+        ran = await job.run("--json", *job.dist)
+        assert ran.code == 0, ran.report.problem
+        await check_end(pypi, stage)

@@ -1,0 +1,69 @@
+"""`overlay promote` by Trusted Publishing: a scripted platform and mint, tokens that run out, refusals in words."""
+
+from pathlib import Path
+
+from tests.e2e.promoting import demo, scripted
+from tests.pypi.orders import Job as Identity
+from tests.pypi.orders import Publisher, Rules
+
+BUILT = demo()
+PENDING = Publisher(projects=("demo",), pending=True)
+
+
+async def test_a_job_promotes_with_its_own_identity(tmp_path: Path) -> None:
+    """One identity token, one upload token for all files; GitHub is told to hide both. A pending publisher makes it."""
+    async with scripted(tmp_path, BUILT, PENDING) as (pypi, stage):
+        environment = await pypi.job(Identity())
+        summary = tmp_path / "summary.md"
+        summary.touch()
+        job = stage.job(*BUILT, GITHUB_STEP_SUMMARY=str(summary), **environment)
+        ran = await job.run("--json", *job.dist)
+        assert ran.code == 0, ran.report.problem
+        recording = await pypi.recording()
+        assert len(recording.minted()) == 1
+        assert recording.stored() == [one.filename for one in BUILT]
+        assert ran.err.count("::add-mask::") == 2
+        assert "overlay promote: live" in summary.read_text()
+
+
+async def test_a_token_that_runs_out_is_renewed_with_a_new_identity(tmp_path: Path) -> None:
+    """Twenty seconds are less than a push may take, so each push has a token of its own."""
+    async with scripted(tmp_path, BUILT, PENDING, Rules(mint_life_s=20)) as (pypi, stage):
+        environment = await pypi.job(Identity(life_s=20))
+        job = stage.job(*BUILT, **environment)
+        ran = await job.run("--json", *job.dist)
+        assert ran.code == 0, ran.report.problem
+        assert len((await pypi.recording()).minted()) == len(BUILT)
+
+
+async def test_where_the_platform_gives_one_identity_the_end_of_its_token_is_told_in_time(tmp_path: Path) -> None:
+    """GitLab: not by a refusal in the middle of a file. The next job goes on."""
+    publisher = Publisher(projects=("demo",), kind="gitlab", workflow=".gitlab-ci.yml", pending=True)
+    async with scripted(tmp_path, BUILT, publisher, Rules(mint_life_s=20)) as (pypi, stage):
+        first = stage.job(*BUILT, **await pypi.job(Identity(kind="gitlab", workflow=".gitlab-ci.yml")))
+        ran = await first.run("--json", *first.dist)
+        assert ran.code in {1, 3}, ran.out
+        assert "identity token" in ran.report.problem
+        assert "again" in ran.report.problem
+        second = stage.job(*BUILT, **await pypi.job(Identity(kind="gitlab", workflow=".gitlab-ci.yml")))
+        assert (await second.run("--json", *second.dist)).code in {0, 1}
+        assert not (await pypi.recording()).early_sdists()
+
+
+async def test_a_job_without_the_permission_is_told_what_to_add(tmp_path: Path) -> None:
+    """Before anything is pushed."""
+    async with scripted(tmp_path, BUILT, PENDING) as (pypi, stage):
+        job = stage.job(*BUILT, **await pypi.job(Identity(permitted=False)))
+        ran = await job.run("--json", *job.dist)
+        assert ran.code == 3
+        assert "id-token: write" in ran.report.problem
+
+
+async def test_a_refused_identity_is_shown_with_what_the_publisher_must_name(tmp_path: Path) -> None:
+    """PyPI's own words, and the job's claims."""
+    async with scripted(tmp_path, BUILT, PENDING) as (pypi, stage):
+        job = stage.job(*BUILT, **await pypi.job(Identity(repository="octo/other")))
+        ran = await job.run("--json", *job.dist)
+        assert ran.code in {1, 3}
+        assert "octo/other" in ran.report.problem
+        assert not (await pypi.recording()).stored()
