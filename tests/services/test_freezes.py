@@ -21,12 +21,13 @@ from overlay.domain.promotion import (
 )
 from overlay.domain.records import HistoryEntry, ReceiptDocument, Record, encode
 from overlay.domain.stage import Gone, Reason, StagedFile
-from overlay.services.promotion_papers import clear, put_entry, put_plan
+from overlay.services.promotion_papers import clear, put_entry, put_plan, read_plan
 from overlay.services.rebuild import rebuild
 from overlay.services.reconcile import end, reconcile_project
 from overlay.services.sweep import sweep
 from overlay.services.upkeep import reconcile
 from overlay.storage.ledger_memory import MemoryLedger
+from tests.desk import LEASE_S, Desk
 from tests.fakes.blobs import MemoryBlobs
 from tests.fakes.documents import MemoryDocuments
 from tests.staged import DEMO, staged_file
@@ -246,7 +247,7 @@ async def test_a_journal_without_a_plan_freezes_nothing(store: Store) -> None:
 
 async def test_of_one_release_the_promotion_that_may_have_pushed_counts(store: Store) -> None:
     """Others of it lapsed before that was planned; of several that lapsed the latest counts."""
-    await store.plan(WHEEL, at_us=NOW_US - 2)
+    await store.plan(WHEEL, at_us=NOW_US - 2, beside=(SOURCE,))
     await store.plan(SOURCE, promotion=SECOND, at_us=NOW_US - 1)
     assert [freeze.promotion for freeze in await (await store.rebuilt()).freezes()] == [SECOND]
     await store.begin(plan_of(WHEEL))
@@ -316,6 +317,16 @@ async def test_a_plan_that_cannot_be_read_is_not_passed_over(store: Store) -> No
     await store.documents.put(promotion_key(FIRST), b"{")
     with pytest.raises(RecordCorrupt, match=promotion_key(FIRST)):
         await store.rebuilt()
+
+
+async def test_of_two_promotions_that_may_have_pushed_the_later_one_counts(store: Store) -> None:
+    """There are never two, unless a Redis forgot the first freeze before anybody else learned of it."""
+    await store.begin(await store.plan(WHEEL, beside=(SOURCE,)))
+    late = await store.plan(SOURCE, promotion=SECOND, at_us=NOW_US + 1)
+    await store.begin(late)
+    ledger = await store.rebuilt()
+    assert [freeze.promotion for freeze in await ledger.freezes()] == [SECOND]
+    assert await uploads(ledger) == ids(SOURCE, OTHER)
 
 
 # A reconcile
@@ -394,6 +405,24 @@ async def test_a_reconcile_ends_what_is_live(store: Store) -> None:
         assert await uploads(ledger) == ids(SOURCE, OTHER)
         assert store.documents.held[key] == written
     assert record_key(DEMO, WHEEL.upload_id) not in store.documents.held
+
+
+# Plans
+
+
+async def test_a_plan_says_what_else_was_staged_when_it_was_frozen() -> None:
+    """In every stage; a run that takes it up later changes nothing of that."""
+    desk, elsewhere = Desk(), replace(again(WHEEL, 7), stage=StageId("flag-day"))
+    await desk.ledger.load((), ())
+    await desk.stage(WHEEL, SOURCE, OTHER, elsewhere)
+    for run in "ab":
+        held = (await desk.plan(WHEEL, partial=True, run=run)).held
+        assert held is not None
+        assert set(held.promotion.beside) == ids(SOURCE, elsewhere)
+        assert await read_plan(desk.documents, held.promotion.id) == held.promotion
+        await desk.push(held, held.promotion.files[0])
+        desk.upstream.listed.clear()
+        desk.pass_s(LEASE_S)
 
 
 # Endings

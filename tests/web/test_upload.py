@@ -14,6 +14,7 @@ from tests.builders import sdist, wheel
 from tests.clock import Clock
 from tests.fakes.index import ScriptedIndex
 from tests.running import ADMIN, Answer, Running, basic, config_for, form, running
+from tests.staged import freeze_of
 
 LIVE = wheel("demo", "0.9")
 NEW = wheel("demo", "1.0")
@@ -111,6 +112,29 @@ async def test_an_add_only_token_replaces_nothing(overlay: Running) -> None:
     await overlay.upload(NEW)
     assert (await overlay.upload(CHANGED, token=adder)).status == 400
     assert (await overlay.upload(sdist("demo", "1.0"), token=adder)).status == 200
+
+
+async def test_a_release_that_is_promoted_takes_nothing_new(overlay: Running, store: Path) -> None:
+    """400 that says by whom and since when, or in the words for a name that is taken; the same bytes are fine."""
+    await overlay.upload(NEW)
+    ledger = overlay.wired.services.ledger
+    (file,) = (await ledger.index()).files
+    until_us = int(overlay.wired.now_s() * 1e6) + 60_000_000
+    await ledger.freeze(freeze_of(file, since_us=file.staged_at_us, until_us=until_us))
+    added = await overlay.upload(sdist("demo", "1.0"))
+    assert added.status == 400
+    assert added.reason.startswith("Release demo==1.0 is being promoted by ci since 20")
+    assert added.reason.endswith("`overlay promote --abandon demo==1.0` gives it up.")
+    changed = await overlay.upload(CHANGED)
+    assert changed.status == 400
+    assert changed.reason.startswith("File already exists (")
+    assert changed.reason.endswith("is staged here and being promoted by ci).")
+    assert (await overlay.upload(NEW)).status == 200
+    async with overlay.session.delete(f"{overlay.url}/api/v1/projects/demo/1.0", headers=basic(ADMIN)) as response:
+        assert response.status == 409
+        assert "is being promoted by ci since 20" in (await response.json(content_type=None))["detail"]
+    assert len(await staged(overlay)) == len(records(store)) == 1
+    assert len(blobs(store)) == 2
 
 
 async def test_what_is_live_with_the_same_bytes_is_not_staged(overlay: Running, store: Path) -> None:
