@@ -121,7 +121,8 @@ class Promotions:
         ended = await read_receipts(self._documents) if project is not None or releases else ()
         over = {receipt.promotion.id for receipt in ended}
         going_on = [held for held in await self.under_way() if held.promotion.id not in over]
-        found = [one for one in (*going_on, *ended) if stage is None or one.promotion.stage == stage]
+        known: list[Known] = [*going_on, *ended]
+        found = [one for one in known if stage is None or one.promotion.stage == stage]
         return tuple(one for one in found if _is_of(one.promotion, project, releases))
 
     async def renew(self, caller: Token, promotion: PromotionId, fence: int) -> Freeze:

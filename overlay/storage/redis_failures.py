@@ -74,7 +74,7 @@ def words(err: BaseException) -> str:
         case TimeoutError():
             said = "it did not answer in time"
         case _:
-            said = f"it cannot be reached ({err or type(err).__name__})"
+            said = f"it cannot be reached ({str(err) or type(err).__name__})"
     return said
 
 

@@ -1,5 +1,6 @@
 """Every StageLedger keeps a release that is being promoted as it is, in every stage, until its freeze ends."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -179,7 +180,7 @@ async def test_what_is_live_may_end(frozen: StageLedger) -> None:
 @pytest.mark.parametrize("ends", ["thawed", "lapsed", "given up"])
 async def test_after_the_end_everything_is_as_before(frozen: StageLedger, clock: LedgerClock, ends: str) -> None:
     """Uploads, replacements and withdrawals, each as if it were the first to meet the end of the freeze."""
-    changes = (
+    changes: tuple[Callable[[], Awaitable[object]], ...] = (
         lambda: frozen.admit(claim_for(CHANGED)),
         lambda: frozen.admit(claim_for(NEW)),
         lambda: stage(frozen, CHANGED),

@@ -69,8 +69,8 @@ async def pypiserver(clients: Clients) -> AsyncIterator[IndexServer]:
     folder.mkdir()
     passwords = clients.root / "htpasswd"
     passwords.write_text(f"root:{{SHA}}{base64.b64encode(hashlib.sha1(b'secret').digest()).decode()}\n")
-    options = ("run", "--interface", "127.0.0.1", "--port", "0", "--disable-fallback", "-v")
-    options += ("--authenticate", "update", "--passwords", str(passwords))
+    options = ["run", "--interface", "127.0.0.1", "--port", "0", "--disable-fallback", "-v"]
+    options += ["--authenticate", "update", "--passwords", str(passwords)]
     async with _serving(clients, "pypi-server", *options, str(folder)) as url:
         yield IndexServer(f"{url}/simple/", f"{url}/", clients)
 

@@ -191,7 +191,7 @@ def test_an_identity_names_repository_and_workflow() -> None:
 MADE = attestation(WHEEL.filename, WHEEL.sha256, GITHUB)
 
 
-async def made(_: Path) -> str:
+async def made(path: Path) -> str:  # noqa: ARG001 - as every signer
     """Sign, as this job would."""
     return json.dumps(MADE)
 
@@ -209,7 +209,7 @@ async def test_a_made_attestation_takes_the_place_of_a_staged_one(tmp_path: Path
 async def test_a_dry_run_signs_nothing(tmp_path: Path) -> None:
     """What is signed stands in a public log, so a dry run only says what would be sent of the staged ones."""
 
-    async def never(_: Path) -> str:
+    async def never(path: Path) -> str:  # noqa: ARG001 - as every signer
         raise AssertionError
 
     text = attested(GITHUB)

@@ -19,7 +19,7 @@ class Drawer(KeyringBackend):
     priority = 1
 
     def __init__(self, *, locked: bool = False) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._locked = locked
         self._passwords: dict[tuple[str, str], str] = {}
 
@@ -57,5 +57,5 @@ def test_a_locked_keyring_counts_as_none() -> None:
 
 def test_a_machine_without_a_keyring_has_none() -> None:
     """Where no backend is usable the answer is the same."""
-    keyring.set_keyring(keyring.backends.fail.Keyring())
+    keyring.set_keyring(keyring.backends.fail.Keyring())  # type: ignore[no-untyped-call]
     assert ask(URL, "") is None

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from overlay.domain.names import NormalizedName
 from overlay.promote.macaroon import TokenFacts, read
 from tests.promote.macaroons import token
 
-NAMES = st.from_regex(r"[a-z]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
+NAMES = st.from_regex(r"[a-z]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True).map(NormalizedName)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ def test_the_documented_beginnings(location: str, beginning: str) -> None:
 
 
 @given(st.lists(NAMES, max_size=30), st.integers(1, 2_000_000_000), st.integers(1, 2_000_000_000))
-def test_caveats_come_back(projects: list[str], first: int, second: int) -> None:
+def test_caveats_come_back(projects: list[NormalizedName], first: int, second: int) -> None:
     """The earliest end counts, and the projects by name."""
     facts = read(token([0, first, 0], [1, projects], [0, second, 0], [3, "a-user"]))
     assert facts == TokenFacts(
@@ -35,7 +36,7 @@ def test_limits_hold_together() -> None:
     """Two lists of projects leave what is in both; a list of numbers names no project but binds to existing ones."""
     facts = read(token([1, ["A.b", "c"]], [1, ["a-b", "d"]]))
     assert facts is not None
-    assert facts.projects == {"a-b"}
+    assert facts.projects == frozenset({NormalizedName("a-b")})
     numbered = read(token([2, ["11111111-0000-0000-0000-000000000000"]]))
     assert numbered == TokenFacts(location="pypi.org", is_for_existing=True)
 

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import multipart
 from aiohttp import web
@@ -24,6 +24,12 @@ _Event: TypeAlias = "multipart.MultipartSegment | bytes | bytearray | None"
 
 class Incomplete(Exception):
     """The body ended early, or was no form."""
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +103,11 @@ class FormReader:
     async def _file(self, filename: str, part_type: str | None, events: AsyncIterator["_Event"]) -> Content:
         self._received.filename = filename
         due = sorted(self._faults.due(Point.BODY, filename), key=lambda fault: fault.after_bytes)
-        hashes = {"md5": hashlib.md5(), "sha256": hashlib.sha256(), "blake2_256": hashlib.blake2b(digest_size=32)}
+        hashes: dict[str, _Hash] = {
+            "md5": hashlib.md5(),
+            "sha256": hashlib.sha256(),
+            "blake2_256": hashlib.blake2b(digest_size=32),
+        }
         with self._path.open("wb") as file:
             async for data in events:
                 if data is None:

@@ -127,7 +127,7 @@ class Pages:
         releases: dict[str, list[dict[str, object]]] = {}
         for release, file in self._listed(project):
             digests = {"sha256": self._sha256(file), "md5": file.digests.md5, "blake2b_256": file.digests.blake2_256}
-            entry = {"filename": file.filename, "url": self._url + file.url_path, "digests": digests}
+            entry: dict[str, object] = {"filename": file.filename, "url": self._url + file.url_path, "digests": digests}
             releases.setdefault(release.version, []).append(entry)
         latest = list(releases)[-1]
         page = {"info": {"name": project.name, "version": latest}, "last_serial": project.serial}

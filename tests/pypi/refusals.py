@@ -3,6 +3,7 @@
 import html
 import http
 import json
+from collections.abc import Mapping
 
 from aiohttp import web
 
@@ -26,7 +27,7 @@ def forbidden(message: str) -> Refused:
     return Refused(403, message)
 
 
-def said(request: web.Request, status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+def said(request: web.Request, status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
     """Form an answer with a message; "" is the status's own phrase."""
     title = http.HTTPStatus(status).phrase
     message = message or title

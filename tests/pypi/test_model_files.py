@@ -72,7 +72,8 @@ async def test_a_bad_wheel_is_refused(built: Built, starts: str) -> None:
 async def test_more_of_the_table() -> None:
     """What the chain of one sdist cannot meet: spelled names, entry points, a licence, a stdlib name, an old sdist."""
     spelled = Built("Demo-1.0-py3-none-any.whl", zip_of({"Demo-1.0.dist-info/WHEEL": b""}))
-    bad_points = odd_wheel(**{"entry_points.txt": b"[console_scripts\nx = y"})
+    members: dict[str, bytes | None] = {"entry_points.txt": b"[console_scripts\nx = y"}
+    bad_points = odd_wheel("demo-1.0-py3-none-any.whl", **members)
     licensed = Sending.of(WHEEL).but(metadata_version="2.4", license_file="LICENSE")
     cases = [
         (Sending.of(WHEEL).with_file(spelled), "Filename 'Demo-1.0-py3-none-any.whl' should contain the normalized "),

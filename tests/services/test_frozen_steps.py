@@ -228,10 +228,12 @@ async def without_threads() -> None:
 async def test_a_promotion_may_begin_at_any_step(operation: str, tmp_path: Path, *, begun: bool) -> None:
     """What was staged then is promoted as it was, and the other one is told the truth."""
     for at in count():
+        steps = 0
         for lost in (True, False):
             case = await run(tmp_path / f"{at}{lost}", OPERATIONS[operation], at, None, begun=begun)
             await check_end(case, OPERATIONS[operation], lost=lost)
-        if at >= len(case.names):
+            steps = len(case.names)
+        if at >= steps:
             break
 
 
