@@ -29,7 +29,7 @@ def pytest_configure() -> None:
         "default",
         deadline=None,
         derandomize=CI,
-        max_examples=500 if FULL else 50,
+        max_examples=200 if FULL else 50,
         print_blob=True,
         suppress_health_check=[HealthCheck.too_slow],
     )

@@ -2,7 +2,8 @@
 
     OverlayError
     ├── NotFound            nothing is there; asking again changes nothing
-    │   ├── UnknownProject, UnknownRelease, UnknownFile, UnknownToken, UnknownPage, UnknownPromotion
+    │   ├── UnknownProject, UnknownRelease, UnknownFile, UnknownToken, UnknownPage
+    │   ├── UnknownPromotion                        (overlay.domain.promotion_errors)
     │   └── BlobNotFound, DocumentNotFound          (adapters; a service turns them into one of the above)
     ├── Rejected            the request itself is wrong; mend it and send it again
     │   ├── BadRequest, BadUpload, InvalidName, NotAcceptable, RetiredAction
@@ -12,7 +13,7 @@
     │   └── NotGranted, ProjectQuarantined
     ├── Conflict            the request is fine but meets something that is there
     │   ├── FileExists, StoreInUse
-    │   └── ReleaseFrozen, StagedChanged, PromotionRunning, PromotionLost, PromotionRefused
+    │   └── ReleaseFrozen, StagedChanged, PromotionRunning, PromotionLost, PromotionRefused  (promotion_errors, too)
     ├── Unavailable         ask again later
     │   ├── UpstreamUnavailable, StoreUnavailable, Draining
     │   ├── LedgerUnavailable, of which LedgerBusy, LeadLost, LedgerRebuilt
@@ -26,19 +27,8 @@ Every leaf forms its own sentence; `str(error)` is fit to be shown to a stranger
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
-from overlay.domain.quantities import count_words, second_words
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """One reason against a promotion; `filename` is "" where it is about a release, or all of it."""
-
-    rule: str
-    filename: str
-    sentence: str
+from overlay.domain.quantities import count_words
 
 
 class OverlayError(Exception):
@@ -87,14 +77,6 @@ class UnknownToken(NotFound):
     def __init__(self, token_id: str) -> None:
         super().__init__(f"No token has the id {token_id!r}; `overlay token list` shows them.")
         self.token_id = token_id
-
-
-class UnknownPromotion(NotFound):
-    """No promotion has this id."""
-
-    def __init__(self, promotion: str) -> None:
-        super().__init__(f"No promotion has the id {promotion!r}.")
-        self.promotion = promotion
 
 
 class BlobNotFound(NotFound):
@@ -200,57 +182,6 @@ class FileExists(Conflict):
         super().__init__(f"File already exists ({filename!r}, with sha256 hash {held_sha256!r}, is {where}).")
         self.filename = filename
         self.held_sha256 = held_sha256
-
-
-class ReleaseFrozen(Conflict):
-    """A promotion keeps the release as it is; times are microseconds since the epoch."""
-
-    def __init__(self, release: str, *, who: str, since_us: int) -> None:
-        super().__init__(
-            f"Release {release} is being promoted by {who} since {second_words(since_us)}. Wait until that ended; "
-            f"`overlay show {release}` says how far it came, `overlay promote --abandon {release}` gives it up."
-        )
-        self.release = release
-        self.who = who
-        self.since_us = since_us
-
-
-class StagedChanged(Conflict):
-    """What was to be promoted is not staged any more."""
-
-    def __init__(self, release: str) -> None:
-        super().__init__(f"What is staged of {release} changed while its promotion was being planned; run it again.")
-        self.release = release
-
-
-class PromotionRunning(Conflict):
-    """Another run of the promotion has the lease; times are microseconds since the epoch."""
-
-    def __init__(self, promotion: str, *, who: str, since_us: int, until_us: int) -> None:
-        super().__init__(
-            f"This promotion is being run by {who} since {second_words(since_us)}; unless it goes on, it can be taken "
-            f"over after {second_words(until_us)}."
-        )
-        self.promotion = promotion
-        self.who = who
-        self.since_us = since_us
-        self.until_us = until_us
-
-
-class PromotionLost(Conflict):
-    """The run lost its lease: it ended, was overtaken, or the promotion was given up."""
-
-    def __init__(self, promotion: str) -> None:
-        super().__init__("This run does not lead the promotion any more: another one took it over, or it was ended.")
-        self.promotion = promotion
-
-
-class PromotionRefused(Conflict):
-    """The preflight found reasons against a promotion; nothing was frozen or pushed."""
-
-    def __init__(self, refusals: Sequence[Refusal]) -> None:
-        super().__init__("\n".join(refusal.sentence for refusal in refusals))
-        self.refusals = tuple(refusals)
 
 
 class StoreInUse(Conflict):

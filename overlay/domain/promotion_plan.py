@@ -12,11 +12,11 @@ from enum import StrEnum
 from typing import Final
 
 from overlay.domain import filenames
-from overlay.domain.errors import Refusal
 from overlay.domain.findings import Finding, Severity, error
 from overlay.domain.listing import Standing, standing
 from overlay.domain.page_facts import PageFacts
 from overlay.domain.promotion import IgnoredFinding, Promotion, ReleaseName
+from overlay.domain.promotion_errors import Refusal
 from overlay.domain.rules import judge_release
 from overlay.domain.rules_release import LiveRelease
 from overlay.domain.stage import StagedFile, StageSnapshot

@@ -19,11 +19,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from overlay.domain.errors import DocumentNotFound, PromotionRunning, ReleaseFrozen
+from overlay.domain.errors import DocumentNotFound
 from overlay.domain.layout import history_key
 from overlay.domain.names import UploadId
 from overlay.domain.ports import Documents, StageLedger
 from overlay.domain.promotion import Freeze, PlannedFile, ReleaseName, Underway
+from overlay.domain.promotion_errors import PromotionRunning, ReleaseFrozen
 from overlay.domain.records import HistoryEntry, decode
 from overlay.domain.stage import Reason, StagedFile
 from overlay.services.promotion_papers import planned, read_journal, read_plan, read_receipt

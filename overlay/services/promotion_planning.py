@@ -12,17 +12,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import Final
 
-from overlay.domain.errors import (
-    DocumentNotFound,
-    PromotionRefused,
-    PromotionRunning,
-    ReleaseFrozen,
-    StagedChanged,
-)
+from overlay.domain.errors import DocumentNotFound
 from overlay.domain.layout import record_key
 from overlay.domain.names import NormalizedName, StageId, UploadId
 from overlay.domain.ports import Documents, StageLedger
 from overlay.domain.promotion import Freeze, Promotion, PromotionId, ReleaseName, Underway
+from overlay.domain.promotion_errors import PromotionRefused, PromotionRunning, ReleaseFrozen, StagedChanged
 from overlay.domain.promotion_plan import NO_TARGET, Preflight, Rules, assign, differing, preflight
 from overlay.domain.promotion_waves import waves
 from overlay.domain.quantities import second_words

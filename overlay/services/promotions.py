@@ -9,13 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from overlay.domain.errors import (
-    PromotionLost,
-    UnknownFile,
-    UnknownPromotion,
-    UpstreamCorrupt,
-    UpstreamUnavailable,
-)
+from overlay.domain.errors import UnknownFile, UpstreamCorrupt, UpstreamUnavailable
 from overlay.domain.names import NormalizedName, StageId
 from overlay.domain.ports import Documents, StageLedger, Upstream
 from overlay.domain.promotion import (
@@ -30,6 +24,7 @@ from overlay.domain.promotion import (
     ReleaseName,
     Underway,
 )
+from overlay.domain.promotion_errors import PromotionLost, UnknownPromotion
 from overlay.domain.rights import Right, Token
 from overlay.services.access import require
 from overlay.services.promotion_looks import Sight, look, note

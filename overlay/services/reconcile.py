@@ -6,10 +6,11 @@ Writes only through `ledger.stage` and `ledger.forget`, so an upload that is bet
 import contextlib
 from collections.abc import Sequence
 
-from overlay.domain.errors import DocumentNotFound, FileExists, ReleaseFrozen
+from overlay.domain.errors import DocumentNotFound, FileExists
 from overlay.domain.layout import history_key, history_prefix, record_key, record_prefix, upload_of_document
 from overlay.domain.names import NormalizedName, UploadId
 from overlay.domain.ports import Documents, Ending, StageLedger
+from overlay.domain.promotion_errors import ReleaseFrozen
 from overlay.domain.records import HistoryEntry, Record, decode, encode
 from overlay.domain.stage import Gone, StagedFile, precedence
 from overlay.services.freezes import is_promoted

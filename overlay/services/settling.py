@@ -23,13 +23,14 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Final, NoReturn
 
-from overlay.domain.errors import DocumentNotFound, OverlayError, PromotionRunning, RecordCorrupt
+from overlay.domain.errors import DocumentNotFound, OverlayError, RecordCorrupt
 from overlay.domain.layout import LIVE_MARK, history_key, record_key
 from overlay.domain.listing import Standing, standing
 from overlay.domain.names import NOTHING_STAGED, UploadId
 from overlay.domain.page import UpstreamPage
 from overlay.domain.ports import Documents, Ending, StageLedger, Upstream
 from overlay.domain.promotion import Freeze, Promotion, PromotionId, Underway
+from overlay.domain.promotion_errors import PromotionRunning
 from overlay.domain.records import HistoryEntry, Record, SweepMark, decode, encode
 from overlay.domain.rights import EVERY_PROJECT
 from overlay.domain.stage import Gone, Reason, StagedFile, StageSnapshot

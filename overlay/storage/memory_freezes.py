@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from overlay.domain.errors import PromotionLost, StagedChanged
 from overlay.domain.names import NormalizedName, UploadId
 from overlay.domain.promotion import Freeze, PromotionId, ReleaseName
+from overlay.domain.promotion_errors import PromotionLost, StagedChanged
 from overlay.domain.stage import StagedFile
 from overlay.storage.refusals import frozen, in_words, running, taken
 

@@ -6,9 +6,9 @@ from typing import cast
 
 import msgspec
 
-from overlay.domain.errors import PromotionLost, ReleaseFrozen, StagedChanged
 from overlay.domain.names import NormalizedName, UploadId
 from overlay.domain.promotion import Freeze, PromotionId, ReleaseName
+from overlay.domain.promotion_errors import PromotionLost, ReleaseFrozen, StagedChanged
 from overlay.domain.stage import StagedFile
 from overlay.storage import redis_freeze_scripts as changes
 from overlay.storage.redis_layout import Keys, quoted, read

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from overlay.domain.errors import FileExists, PromotionRunning, ReleaseFrozen
+from overlay.domain.errors import FileExists
 from overlay.domain.promotion import Freeze, ReleaseName
+from overlay.domain.promotion_errors import PromotionRunning, ReleaseFrozen
 
 
 def taken(filename: str, held_sha256: str, keeper: Freeze | None) -> FileExists:

@@ -5,18 +5,14 @@ from typing import Final
 from aiohttp import web
 
 from overlay import __version__
-from overlay.domain.errors import (
-    BadRequest,
+from overlay.domain.errors import BadRequest, UnknownFile, UnknownRelease, UnknownToken, UpstreamUnavailable
+from overlay.domain.promotion_errors import (
     PromotionLost,
     PromotionRefused,
     PromotionRunning,
     ReleaseFrozen,
     StagedChanged,
-    UnknownFile,
     UnknownPromotion,
-    UnknownRelease,
-    UnknownToken,
-    UpstreamUnavailable,
 )
 from overlay.domain.rights import Right
 from overlay.domain.wire import (

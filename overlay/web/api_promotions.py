@@ -8,10 +8,11 @@ from aiohttp import web
 from yarl import URL
 
 from overlay.domain import to_wire_promotions
-from overlay.domain.errors import BadRequest, UnknownPromotion
+from overlay.domain.errors import BadRequest
 from overlay.domain.merge import timestamp
 from overlay.domain.names import project_name, stage_id
 from overlay.domain.promotion import FileState, PromotionId, PromotionReceipt, ReleaseName
+from overlay.domain.promotion_errors import UnknownPromotion
 from overlay.domain.rights import Right, Token
 from overlay.domain.wire_promotions import (
     JournalOrder,

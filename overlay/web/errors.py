@@ -18,6 +18,7 @@ from aiohttp import web
 from overlay.domain import errors as e
 from overlay.domain.merge import timestamp
 from overlay.domain.negotiate import prefers_json
+from overlay.domain.promotion_errors import PromotionLost, PromotionRefused, PromotionRunning
 from overlay.domain.wire_promotions import LOST, REFUSED, RUNNING
 
 
@@ -83,11 +84,11 @@ def answer(error: e.OverlayError, door: Door, accept: str | None) -> web.Respons
 def _members(error: e.OverlayError) -> Mapping[str, object]:
     """Return what an error's problem has beside the sentence (RFC 9457 §3.1.1, §3.2)."""
     match error:
-        case e.PromotionRefused():
+        case PromotionRefused():
             return {"type": REFUSED, "refusals": [asdict(refusal) for refusal in error.refusals]}
-        case e.PromotionRunning():
+        case PromotionRunning():
             return {"type": RUNNING, "leased_until": timestamp(error.until_us)}
-        case e.PromotionLost():
+        case PromotionLost():
             return {"type": LOST}
         case _:
             return {}

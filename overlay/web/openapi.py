@@ -6,17 +6,9 @@ from typing import Final, cast
 
 import msgspec
 
-from overlay.domain.errors import (
-    BadRequest,
-    LedgerUnavailable,
-    NotAuthenticated,
-    NotGranted,
-    OverlayError,
-    PromotionRefused,
-    PromotionRunning,
-    TooLarge,
-)
+from overlay.domain.errors import BadRequest, LedgerUnavailable, NotAuthenticated, NotGranted, OverlayError, TooLarge
 from overlay.domain.page import JsonValue
+from overlay.domain.promotion_errors import PromotionRefused, PromotionRunning
 from overlay.domain.rights import Right
 from overlay.domain.wire import Problem
 from overlay.domain.wire_promotions import RefusedProblem, RunningProblem

@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from overlay.domain.promotion import PromotionId
 from overlay.domain.promotion_target import rules_at, target_of
 from overlay.services.access import Access
 from overlay.services.downloads import Downloads
-from overlay.services.facts import facts_reader
+from overlay.services.facts import FactsOf, facts_reader
 from overlay.services.pages import Pages
 from overlay.services.projects import Projects
 from overlay.services.promotion_planning import Planning, PromotionSettings
@@ -28,6 +29,18 @@ from overlay.web.context import Services, WebSettings
 from overlay.wiring.store import Store
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What most services are made of."""
+
+    config: Config
+    store: Store
+    upstream: Upstream
+    facts_of: FactsOf
+    reports: Reports
+    now_us: Callable[[], int]
+
+
 def services_on(
     config: Config,
     store: Store,
@@ -37,9 +50,8 @@ def services_on(
     measures: Measures,
 ) -> Services:
     """Give every service what it needs."""
-    facts_of, reports, now_us = facts_reader(), Reports(store.blobs), microseconds(now_s)
-    survey = Survey(ledger=store.ledger, upstream=upstream, facts_of=facts_of, reports=reports)
-    settings = _promotions(config)
+    parts = _Parts(config, store, upstream, facts_reader(), Reports(store.blobs), microseconds(now_s))
+    limit_bytes = config.cache.page_bytes // 2
     return Services(
         access=Access(
             store.ledger,
@@ -48,62 +60,13 @@ def services_on(
             now_s=now_s,
             new_bits=lambda: secrets.randbits(256),
         ),
-        uploads=Uploads(
-            blobs=store.blobs,
-            documents=store.documents,
-            ledger=store.ledger,
-            upstream=upstream,
-            facts_of=facts_of,
-            reports=reports,
-            settings=_uploads(config, store.spool),
-            now_us=now_us,
-            new_upload_id=_new_upload_id,
-        ),
-        pages=Pages(upstream, store.ledger, facts_of, limit_bytes=config.cache.page_bytes // 2, measures=measures),
-        projects=Projects(project_list, store.ledger, upstream, facts_of),
-        downloads=Downloads(
-            blobs=store.blobs,
-            documents=store.documents,
-            ledger=store.ledger,
-            upstream=upstream,
-            facts_of=facts_of,
-            grace_s=config.uploads.grace_s,
-            now_us=now_us,
-        ),
-        releases=Releases(
-            documents=store.documents,
-            ledger=store.ledger,
-            upstream=upstream,
-            facts_of=facts_of,
-            reports=reports,
-            now_us=now_us,
-            fresh_s=config.upstream.fresh_s,
-        ),
-        promotions=Promotions(
-            documents=store.documents,
-            ledger=store.ledger,
-            upstream=upstream,
-            survey=survey,
-            planning=Planning(
-                documents=store.documents,
-                ledger=store.ledger,
-                survey=survey,
-                settings=settings,
-                now_us=now_us,
-                new_id=_new_promotion_id,
-            ),
-            settings=settings,
-            now_us=now_us,
-        ),
-        settling=Settling(
-            documents=store.documents,
-            ledger=store.ledger,
-            upstream=upstream,
-            facts_of=facts_of,
-            # No page that readers get is older, in whatever process: see `overlay.upstream.cached`.
-            stale_s=max(config.upstream.stale_s, 2 * config.upstream.fresh_s),
-            now_us=now_us,
-        ),
+        uploads=_uploads(parts),
+        pages=Pages(upstream, store.ledger, parts.facts_of, limit_bytes=limit_bytes, measures=measures),
+        projects=Projects(project_list, store.ledger, upstream, parts.facts_of),
+        downloads=_downloads(parts),
+        releases=_releases(parts),
+        promotions=_promotions(parts),
+        settling=_settling(parts),
         blobs=store.blobs,
         documents=store.documents,
         ledger=store.ledger,
@@ -113,7 +76,79 @@ def services_on(
     )
 
 
-def _uploads(config: Config, spool: Path) -> UploadSettings:
+def _uploads(parts: _Parts) -> Uploads:
+    return Uploads(
+        blobs=parts.store.blobs,
+        documents=parts.store.documents,
+        ledger=parts.store.ledger,
+        upstream=parts.upstream,
+        facts_of=parts.facts_of,
+        reports=parts.reports,
+        settings=_upload_settings(parts.config, parts.store.spool),
+        now_us=parts.now_us,
+        new_upload_id=_new_upload_id,
+    )
+
+
+def _downloads(parts: _Parts) -> Downloads:
+    return Downloads(
+        blobs=parts.store.blobs,
+        documents=parts.store.documents,
+        ledger=parts.store.ledger,
+        upstream=parts.upstream,
+        facts_of=parts.facts_of,
+        grace_s=parts.config.uploads.grace_s,
+        now_us=parts.now_us,
+    )
+
+
+def _releases(parts: _Parts) -> Releases:
+    return Releases(
+        documents=parts.store.documents,
+        ledger=parts.store.ledger,
+        upstream=parts.upstream,
+        facts_of=parts.facts_of,
+        reports=parts.reports,
+        now_us=parts.now_us,
+        fresh_s=parts.config.upstream.fresh_s,
+    )
+
+
+def _promotions(parts: _Parts) -> Promotions:
+    documents, ledger, settings = parts.store.documents, parts.store.ledger, _promotion_settings(parts.config)
+    survey = Survey(ledger=ledger, upstream=parts.upstream, facts_of=parts.facts_of, reports=parts.reports)
+    return Promotions(
+        documents=documents,
+        ledger=ledger,
+        upstream=parts.upstream,
+        survey=survey,
+        planning=Planning(
+            documents=documents,
+            ledger=ledger,
+            survey=survey,
+            settings=settings,
+            now_us=parts.now_us,
+            new_id=_new_promotion_id,
+        ),
+        settings=settings,
+        now_us=parts.now_us,
+    )
+
+
+def _settling(parts: _Parts) -> Settling:
+    times = parts.config.upstream
+    return Settling(
+        documents=parts.store.documents,
+        ledger=parts.store.ledger,
+        upstream=parts.upstream,
+        facts_of=parts.facts_of,
+        # No page that readers get is older, in whatever process: see `overlay.upstream.cached`.
+        stale_s=max(times.stale_s, 2 * times.fresh_s),
+        now_us=parts.now_us,
+    )
+
+
+def _upload_settings(config: Config, spool: Path) -> UploadSettings:
     return UploadSettings(
         limit_bytes=config.uploads.limit_bytes,
         quota_bytes=config.uploads.quota_bytes,
@@ -127,7 +162,7 @@ def _uploads(config: Config, spool: Path) -> UploadSettings:
     )
 
 
-def _promotions(config: Config) -> PromotionSettings:
+def _promotion_settings(config: Config) -> PromotionSettings:
     target = target_of(config.upstream.url, config.upstream.upload_url)
     return PromotionSettings(
         target=target,

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from overlay.domain.errors import PromotionLost, PromotionRunning, ReleaseFrozen, StagedChanged
 from overlay.domain.names import StageId
 from overlay.domain.ports import Ending, StageLedger
 from overlay.domain.promotion import Freeze, PromotionId, ReleaseName
+from overlay.domain.promotion_errors import PromotionLost, PromotionRunning, ReleaseFrozen, StagedChanged
 from overlay.domain.stage import Reason, StagedFile
 from tests.ledgers import NOW_US, LedgerClock, stage
 from tests.staged import DEMO, freeze_of, staged_file, upload_of

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from overlay.domain.errors import FileExists, LedgerRebuilt, ReleaseFrozen
+from overlay.domain.errors import FileExists, LedgerRebuilt
 from overlay.domain.names import MAIN, NormalizedName, StageId
 from overlay.domain.ports import Ending, StageLedger
+from overlay.domain.promotion_errors import ReleaseFrozen
 from overlay.domain.stage import Admitted, AlreadyStaged, Reason, Staged, StagedFile
 from tests.ledgers import NOW_US, LedgerClock, stage
 from tests.staged import DEMO, claim_for, freeze_of, staged_file, upload_of

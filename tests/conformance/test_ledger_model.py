@@ -20,18 +20,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from overlay.domain.errors import (
-    FileExists,
-    LedgerRebuilt,
-    OverlayError,
-    PromotionLost,
-    PromotionRunning,
-    ReleaseFrozen,
-    StagedChanged,
-)
+from overlay.domain.errors import FileExists, LedgerRebuilt, OverlayError
 from overlay.domain.names import MAIN, NOTHING_STAGED, NormalizedName, Revision, Serial, StageId, UploadId
 from overlay.domain.ports import Ending, StageLedger
 from overlay.domain.promotion import Freeze, PromotionId, ReleaseName
+from overlay.domain.promotion_errors import PromotionLost, PromotionRunning, ReleaseFrozen, StagedChanged
 from overlay.domain.rates import MINUTE_US, share_us
 from overlay.domain.rights import Token
 from overlay.domain.stage import EVENT_OF_REASON, Admitted, AlreadyStaged, EventKind, Gone, Reason, StagedFile, Totals

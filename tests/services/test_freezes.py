@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from overlay.domain.errors import RecordCorrupt, ReleaseFrozen
+from overlay.domain.errors import RecordCorrupt
 from overlay.domain.layout import HISTORY, blob_key, history_key, promotion_key, receipt_key, record_key
 from overlay.domain.names import MAIN, StageId, UploadId
 from overlay.domain.ports import Ending
@@ -19,6 +19,7 @@ from overlay.domain.promotion import (
     PromotionId,
     PromotionReceipt,
 )
+from overlay.domain.promotion_errors import ReleaseFrozen
 from overlay.domain.records import HistoryEntry, ReceiptDocument, Record, encode
 from overlay.domain.stage import Gone, Reason, StagedFile
 from overlay.services.promotion_papers import clear, put_entry, put_plan, read_plan

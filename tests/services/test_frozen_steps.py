@@ -12,11 +12,12 @@ from typing import Final
 
 import pytest
 
-from overlay.domain.errors import Conflict, ReleaseFrozen, StagedChanged, Unavailable
+from overlay.domain.errors import Conflict, Unavailable
 from overlay.domain.layout import sidecar_key, upload_of
 from overlay.domain.names import UploadId
 from overlay.domain.ports import StageLedger
 from overlay.domain.promotion import FileState, JournalEntry, PlannedFile, Promotion, PromotionId
+from overlay.domain.promotion_errors import ReleaseFrozen, StagedChanged
 from overlay.domain.stage import StagedFile
 from overlay.services.promotion_papers import clear, put_entry, put_plan
 from overlay.services.rebuild import rebuild

@@ -5,22 +5,18 @@ from dataclasses import replace
 
 import pytest
 
-from overlay.domain.errors import (
-    BadUpload,
-    FileExists,
-    NotGranted,
+from overlay.domain.errors import BadUpload, FileExists, NotGranted, UnknownFile, UpstreamUnavailable
+from overlay.domain.layout import journal_key, promotion_key, receipt_key
+from overlay.domain.names import MAIN, NormalizedName, StageId
+from overlay.domain.promotion import FileState, Freeze, Outcome, PromotionId, PromotionReceipt, ReleaseName, Underway
+from overlay.domain.promotion_errors import (
     PromotionLost,
     PromotionRefused,
     PromotionRunning,
     ReleaseFrozen,
     StagedChanged,
-    UnknownFile,
     UnknownPromotion,
-    UpstreamUnavailable,
 )
-from overlay.domain.layout import journal_key, promotion_key, receipt_key
-from overlay.domain.names import MAIN, NormalizedName, StageId
-from overlay.domain.promotion import FileState, Freeze, Outcome, PromotionId, PromotionReceipt, ReleaseName, Underway
 from overlay.domain.promotion_plan import Rules
 from overlay.domain.records import JournalDocument, decode
 from overlay.domain.rights import Right

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from overlay.domain.errors import Unavailable, UnknownPromotion, UpstreamUnavailable
+from overlay.domain.errors import Unavailable, UpstreamUnavailable
 from overlay.domain.layout import LIVE_MARK, history_key, journal_key, promotion_key, receipt_key, record_key
 from overlay.domain.names import MAIN
 from overlay.domain.promotion import Outcome, PromotionReceipt, Underway
+from overlay.domain.promotion_errors import UnknownPromotion
 from overlay.domain.records import HistoryEntry, Record, decode
 from overlay.domain.stage import EventKind, Gone, Reason, StagedFile
 from overlay.services.downloads import Downloads, Moved
