@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import dataclasses
+import logging
 import os
 import sys
 from pathlib import Path
@@ -82,6 +83,7 @@ def _options(arguments: argparse.Namespace) -> list[str]:
 async def _check(config: Config) -> int:
     from overlay.wiring.checking import questions
 
+    logging.getLogger("overlay").addHandler(logging.NullHandler())  # what would be logged stands in the lines
     failed = False
     for part, question in questions(config).items():
         try:

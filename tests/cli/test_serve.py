@@ -19,6 +19,7 @@ from overlay.storage.documents_directory import DirectoryDocuments
 from overlay.storage.files import empty_spool
 from tests.builders import sdist, wheel
 from tests.fakes.index import Answer, ScriptedIndex
+from tests.redis_servers import free_port
 from tests.staged import staged_file
 
 ROOT = Path(__file__).parent.parent.parent
@@ -154,6 +155,31 @@ async def test_check_names_what_fails(tmp_path: Path, index: ScriptedIndex) -> N
     code, output = await overlay(tmp_path, "check", OVERLAY_SERVER_PORT="many")
     assert code == 2
     assert "[server] port must be a whole number" in output
+
+
+async def test_check_says_each_trouble_once(tmp_path: Path, index: ScriptedIndex) -> None:
+    """A Redis and a bucket that are away have a line each, with the reason, and none on stderr besides."""
+    nobody = f"127.0.0.1:{free_port()}"
+    code, output = await overlay(
+        tmp_path,
+        "check",
+        OVERLAY_UPSTREAM_URL=index.simple_url,
+        OVERLAY_STORE_KIND="s3",
+        OVERLAY_STORE_BUCKET="staged",
+        OVERLAY_STORE_ENDPOINT_URL=f"http://{nobody}",
+        OVERLAY_LEDGER_KIND="redis",
+        OVERLAY_LEDGER_URL=f"redis://{nobody}/0",
+        AWS_ACCESS_KEY_ID="key",
+        AWS_SECRET_ACCESS_KEY="secret",
+    )
+    assert code == 1, output
+    assert [line.split(maxsplit=2)[:2] for line in output.splitlines()] == [
+        ["configuration", "ok"],
+        ["store", "FAILED:"],
+        ["ledger", "FAILED:"],
+        ["upstream", "ok,"],
+    ], output
+    assert "refuses" in output.splitlines()[2]
 
 
 async def test_check_changes_nothing(tmp_path: Path, index: ScriptedIndex) -> None:
