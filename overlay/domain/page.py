@@ -83,6 +83,7 @@ class UpstreamPage:
 class Format(Enum):
     """A representation of a simple page; the value is its content type."""
 
+    __hash__ = object.__hash__  # members are unique; Enum's own is written in Python, and each page asks for several
     JSON = "application/vnd.pypi.simple.v1+json"
     HTML_V1 = "application/vnd.pypi.simple.v1+html"
     HTML = "text/html"
@@ -91,6 +92,7 @@ class Format(Enum):
 class Encoding(Enum):
     """A content coding (RFC 9110 §8.4.1); the value is its token."""
 
+    __hash__ = object.__hash__  # as above
     IDENTITY = "identity"
     GZIP = "gzip"
     ZSTD = "zstd"

@@ -8,19 +8,20 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeAlias
 
 from overlay.caching.flight import Flight
 from overlay.caching.lru import ByteLru
 from overlay.caching.threads import in_thread
 from overlay.domain import renderer
 from overlay.domain.errors import UnknownProject
+from overlay.domain.ledger_port import StageLedger
 from overlay.domain.listing import listable
 from overlay.domain.measures import NO_MEASURES, Measures
 from overlay.domain.names import ABSENT, NormalizedName, Revision, Validator
 from overlay.domain.negotiate import content_encoding
 from overlay.domain.page import Encoding, Format, PageKey, Rendition, UpstreamPage, View
-from overlay.domain.ports import StageLedger, Upstream
+from overlay.domain.ports import Upstream
 from overlay.domain.stage import StageSnapshot
 from overlay.services.facts import FactsOf
 
@@ -28,15 +29,19 @@ _INLINE_BYTES: Final = 32 * 1024  # smaller pages are rendered in less time than
 _OFFERED: Final = (Encoding.ZSTD, Encoding.GZIP)
 _OFFERED_AS_CAME: Final = (Encoding.GZIP, Encoding.ZSTD)
 _OVERHEAD_BYTES: Final = 500
+_JSON: Final = Format.JSON  # in Python 3.11 each look at a member of an enumeration takes a call
 
 
 @dataclass(frozen=True, slots=True)
-class Current:
-    """The page as it is now, not rendered yet: its key and what the key was formed from."""
+class Named:
+    """A page's key, and the entity tag that was formed of it."""
 
     key: PageKey
     etag: str
-    upstream: UpstreamPage | None
+
+
+Current: TypeAlias = tuple[Named, UpstreamPage | None]
+"""The page as it is now, not rendered yet: its names, and upstream's page, of which its key was formed."""
 
 
 class Pages:
@@ -73,32 +78,34 @@ class Pages:
         untouched = not any(revisions)
         if untouched and (not view.live or upstream is None or upstream.body is None):
             raise UnknownProject(project)
-        as_came = untouched and page_format is Format.JSON and upstream is not None and upstream.gzip is not None
+        as_came = untouched and page_format is _JSON and upstream is not None and upstream.gzip is not None
         encoding = content_encoding(accept_encoding, _OFFERED_AS_CAME if as_came else _OFFERED)
-        key, etag = _named(view, project, _validator(upstream), revisions, page_format, encoding)
-        return Current(key, etag, upstream)
+        return _named(view, project, _validator(upstream), revisions, page_format, encoding), upstream
 
     async def rendition(self, view: View, current: Current) -> Rendition:
         """Return the page's bytes, rendered at most once. Raises LedgerUnavailable, UnknownProject."""
-        held = self._renditions.get(current.etag)
+        etag = current[0].etag
+        held = self._renditions.get(etag)
         self._measures.page(remembered=held is not None)
         if held is not None:
             return held
-        return await self._flight.run(current.etag, lambda: self._render(view, current))
+        return await self._flight.run(etag, lambda: self._render(view, current))
 
     async def close(self) -> None:
         """End what is being rendered."""
         await self._flight.close()
 
     async def _render(self, view: View, current: Current) -> Rendition:
-        key, etag, upstream = current.key, current.etag, current.upstream
+        named, upstream = current
+        key = named.key
         snapshots: Sequence[StageSnapshot] = ()
         if any(key.revisions):
             snapshots = await self._ledger.snapshot(NormalizedName(key.project), view.stages)
             # Rendered and remembered under what the snapshot says: it may be newer than the revisions read before.
             revisions = tuple(snapshot.revision for snapshot in snapshots)
             project = NormalizedName(key.project)
-            key, etag = _named(view, project, _validator(upstream), revisions, key.format, key.encoding)
+            named = _named(view, project, _validator(upstream), revisions, key.format, key.encoding)
+            key = named.key
         facts = await self._facts_of(upstream) if snapshots else None
         staged = listable(facts, snapshots)
         if not staged and (not view.live or upstream is None or upstream.body is None):
@@ -111,8 +118,8 @@ class Pages:
         else:
             body = await in_thread(renderer.render, *arguments)
         last_serial = shown_upstream.last_serial if shown_upstream is not None else None
-        rendition = Rendition(body, key.format, key.encoding, etag, last_serial)
-        self._renditions.put(etag, rendition)
+        rendition = Rendition(body, key.format, key.encoding, named.etag, last_serial)
+        self._renditions.put(named.etag, rendition)
         return rendition
 
 
@@ -128,11 +135,11 @@ def _named(
     revisions: tuple[Revision, ...],
     page_format: Format,
     encoding: Encoding,
-) -> tuple[PageKey, str]:
+) -> Named:
     """Form the page's key, and its strong entity tag.
 
     Strong because uv revalidates with no other, and one per encoding (RFC 9110 §8.8.3).
     """
     key = PageKey(renderer.VERSION, view.name, project, validator, revisions, page_format, encoding)
     parts = (key.renderer, key.view, project, validator, *revisions, page_format.value, encoding.value)
-    return key, '"' + hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest() + '"'
+    return Named(key, '"' + hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest() + '"')

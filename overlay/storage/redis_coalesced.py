@@ -18,7 +18,7 @@ HELD_S: Final = 0.005  # within a data centre a round trip takes a tenth of it
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    keys: dict[str, None] = field(default_factory=dict)  # an ordered set
+    keys: list[str] = field(default_factory=list)
     waiting: list[asyncio.Future[Values]] = field(default_factory=list)
 
 
@@ -32,24 +32,26 @@ class CoalescedReads:
         self._sent: set[asyncio.Task[Values]] = set()
         self._held: asyncio.TimerHandle | None = None
 
-    async def get(self, keys: Sequence[str]) -> Values:
+    def get(self, keys: Sequence[str]) -> Awaitable[Values]:
         """Return at least the values of these keys, all of one moment after this call. Raises what `read` raises."""
-        loop = asyncio.get_running_loop()
         batch = self._unsent
-        if not batch.waiting:
+        if batch.waiting:
+            loop = batch.waiting[0].get_loop()  # to ask which one runs takes a system call in Python 3.11
+        else:
+            loop = asyncio.get_running_loop()
             # Either way what is asked in this turn of the loop still joins.
             self._held = loop.call_later(self._held_s if self._sent else 0, self._send)
-        batch.keys.update(dict.fromkeys(keys))
+        batch.keys.extend(keys)
         answer: asyncio.Future[Values] = loop.create_future()
         batch.waiting.append(answer)
-        return await answer
+        return answer
 
     def _send(self) -> None:
         batch, self._unsent = self._unsent, _Batch()
         if self._held is not None:
             self._held.cancel()
             self._held = None
-        sent = asyncio.get_running_loop().create_task(self._fetch(tuple(batch.keys)))
+        sent = asyncio.get_running_loop().create_task(self._fetch(tuple(dict.fromkeys(batch.keys))))
         self._sent.add(sent)
         sent.add_done_callback(lambda _: self._answer(sent, batch.waiting))
 
@@ -60,12 +62,14 @@ class CoalescedReads:
         self._sent.discard(sent)
         if self._unsent.waiting:
             self._send()
-        for answer in waiting:
-            if answer.done():  # its caller hung up
-                continue
-            if sent.cancelled():
+        still = [answer for answer in waiting if not answer.done()]  # the callers of the others hung up
+        if sent.cancelled():
+            for answer in still:
                 answer.cancel()
-            elif (error := sent.exception()) is not None:
+        elif (error := sent.exception()) is not None:
+            for answer in still:
                 answer.set_exception(error)
-            else:
-                answer.set_result(sent.result())
+        else:
+            values = sent.result()
+            for answer in still:
+                answer.set_result(values)

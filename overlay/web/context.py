@@ -9,7 +9,8 @@ from typing import Final
 from aiohttp import web
 
 from overlay.domain.errors import Draining
-from overlay.domain.ports import BlobStore, Documents, Presigns, ProjectList, StageLedger, Upstream
+from overlay.domain.ledger_port import StageLedger
+from overlay.domain.ports import BlobStore, Documents, Presigns, ProjectList, Upstream
 from overlay.services.access import Access
 from overlay.services.downloads import Downloads
 from overlay.services.pages import Pages
@@ -102,6 +103,8 @@ LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
 METRICS: Final = web.AppKey("metrics", Metrics)
 PROXIES: Final[web.AppKey[tuple[Network, ...]]] = web.AppKey("proxies")
 """`trusted_proxies`, read once."""
+REQUEST_IDS: Final[web.AppKey[Iterator[str]]] = web.AppKey("request_ids")
+"""The ids of the requests to come."""
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 LAST: Final = web.RequestKey("last", bool)
 """There, and true, when the connection is closed after this request's answer."""

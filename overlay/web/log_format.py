@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from enum import StrEnum
+from functools import lru_cache
 from types import TracebackType
 from typing import Final, TextIO
 from urllib.parse import unquote
@@ -59,13 +60,27 @@ def one_line(text: str) -> str:
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def head(form: LogForm, logger: str, level: str, at_s: float) -> str:
+def head(form: LogForm, logger: str, level: str, at_ms: int) -> str:
     """Form what stands before the message; in JSON the object's first fields and the comma after them."""
-    milliseconds = int(at_s * 1000) % 1000
+    at_s, milliseconds = divmod(at_ms, 1000)
     if form is LogForm.TEXT:
-        return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at_s))},{milliseconds:03} {level} {logger}: "
-    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at_s))
-    return f'{{"time":"{moment}.{milliseconds:03}Z","level":"{level}","logger":{json.dumps(logger)},'
+        return f"{_local(at_s)},{milliseconds:03} {level} {logger}: "
+    return f'{{"time":"{_utc(at_s)}.{milliseconds:03}Z","level":"{level}","logger":{_quoted(logger)},'
+
+
+@lru_cache(maxsize=64)
+def _quoted(logger: str) -> str:
+    return json.dumps(logger)
+
+
+@lru_cache(maxsize=2)
+def _local(at_s: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_s))
+
+
+@lru_cache(maxsize=2)
+def _utc(at_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at_s))
 
 
 class TextFormatter(logging.Formatter):  # logging's interface
@@ -73,7 +88,9 @@ class TextFormatter(logging.Formatter):  # logging's interface
 
     def format(self, record: logging.LogRecord) -> str:
         """Form the lines."""
-        line = head(LogForm.TEXT, record.name, record.levelname, record.created) + one_line(record.getMessage())
+        line = head(LogForm.TEXT, record.name, record.levelname, int(record.created * 1000)) + one_line(
+            record.getMessage()
+        )
         below = _traceback(self, record).splitlines()
         return masked("\n".join([line, *(_EXCEPTION_INDENT + one_line(row) for row in below)]))
 
@@ -88,7 +105,7 @@ class JsonFormatter(logging.Formatter):  # logging's interface
         if exception:
             rest["exception"] = masked(exception)
         # ASCII alone: what is no valid text (a lone surrogate) can be written, too.
-        return head(LogForm.JSON, record.name, record.levelname, record.created) + json.dumps(rest)[1:]
+        return head(LogForm.JSON, record.name, record.levelname, int(record.created * 1000)) + json.dumps(rest)[1:]
 
 
 def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:

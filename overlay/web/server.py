@@ -6,6 +6,7 @@ what is wrong and quote nothing, neither to the client nor to the log.
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Final, TextIO
 
 from aiohttp import web
@@ -60,7 +61,7 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        handler = _leaving(self.app[LIFECYCLE], short_way(self.app, server.request_handler))
+        handler = short_way(self.app, _leaving(self.app[LIFECYCLE], server.request_handler))
         return _Server(handler, request_factory=server.request_factory, **server._kwargs)  # noqa: SLF001
 
 
@@ -76,6 +77,8 @@ def runner(
     `access_log` takes a line for every request, in the form of the log.
     """
     lines = None if access_log is None else Lines(access_log, log_form)
+    if lines is not None:
+        app.on_cleanup.append(_flushing(lines))  # when the last connection is closed
     return Runner(
         app,
         access_log_class=AccessLog,
@@ -89,13 +92,20 @@ def runner(
     )
 
 
+def _flushing(lines: Lines) -> Callable[[web.Application], Awaitable[None]]:
+    async def flush(_: web.Application) -> None:
+        lines.flush()
+
+    return flush
+
+
 def _leaving(lifecycle: Lifecycle, route: Route) -> Route:
     """Mark the requests after which their connections are closed."""
 
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+    def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
         if lifecycle.leaving:
             request[LAST] = True
-        return await route(request)
+        return route(request)
 
     return handle
 

@@ -13,10 +13,10 @@ from aiohttp import hdrs, web
 from overlay.domain.errors import InvalidName
 from overlay.domain.names import NormalizedName, project_name
 from overlay.domain.page import MAIN_VIEW
-from overlay.web.app import PROJECT_PAGE, answered, sign
-from overlay.web.context import ROUTE, SERVICES, SETTINGS
+from overlay.web.app import PROJECT_PAGE, failed, sign
+from overlay.web.context import LAST, LIFECYCLE, REQUEST_ID, REQUEST_IDS, ROUTE, SERVICES, SETTINGS
 from overlay.web.errors import Door
-from overlay.web.ready import Ready
+from overlay.web.forwarded import is_host
 from overlay.web.simple import page_answer
 
 Route = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -26,33 +26,36 @@ _LONGEST_PATH: Final = 300  # longer ones, whatever they are, are not worth reme
 
 def short_way(app: web.Application, route: Route) -> Route:
     """Return a handler that answers plain questions itself and gives all others to `route`, the application's own."""
-    settings, pages = app[SETTINGS], app[SERVICES].pages
+    settings, pages, lifecycle, ids = app[SETTINGS], app[SERVICES].pages, app[LIFECYCLE], app[REQUEST_IDS]
     root = f"{settings.prefix}/simple/"
     if not settings.read_open:  # who may read is found out on the long way
         return route
 
-    async def answer_page(request: web.Request) -> web.StreamResponse:
-        project = _plain(request.raw_path, root)
-        assert project is not None
-        return await page_answer(request, pages, MAIN_VIEW, project, settings)
-
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        assert isinstance(request, web.Request)  # the application makes them
-        path = request.raw_path
-        plain = request.method == "GET" and len(path) < _LONGEST_PATH and _plain(path, root) is not None
-        if not plain or hdrs.EXPECT in request.headers:
-            return await route(request)
-        request[ROUTE] = PROJECT_PAGE
-        response = await answered(request, answer_page, Door.SIMPLE)
-        if not isinstance(response, Ready):  # the application would sign it on its way out
-            await sign(request, response)
+    async def answered(request: web.Request, project: NormalizedName) -> web.StreamResponse:
+        request_id = next(ids)
+        try:
+            response = await page_answer(request.headers, None, pages, MAIN_VIEW, project, settings)
+        except Exception as err:  # noqa: BLE001 - the outermost edge
+            request[ROUTE], request[REQUEST_ID], request[LAST] = PROJECT_PAGE, request_id, lifecycle.leaving
+            refusal = failed(request, Door.SIMPLE, err)
+            await sign(request, refusal)  # the application would do so on its way out
+            return refusal
+        response.sign(PROJECT_PAGE, request_id, last=lifecycle.leaving)
         return response
+
+    def handle(request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        assert isinstance(request, web.Request)  # the application makes them
+        path, headers = request.raw_path, request.headers
+        project = _project(path, root) if request.method == "GET" and len(path) < _LONGEST_PATH else None
+        if project is None or hdrs.EXPECT in headers or not is_host(headers.get(hdrs.HOST, "")):
+            return route(request)
+        return answered(request, project)
 
     return handle
 
 
 @lru_cache(maxsize=8192)
-def _plain(path: str, root: str) -> NormalizedName | None:
+def _project(path: str, root: str) -> NormalizedName | None:
     """Return the project whose page the path names, if it does so without need of a redirect."""
     raw = path.removeprefix(root).removesuffix("/")
     if path != f"{root}{raw}/":

@@ -1,6 +1,7 @@
 """The simple API: project pages and project lists (PEP 503, 691; standards simple-api §8, §9)."""
 
 import asyncio
+from collections.abc import Mapping
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
@@ -17,6 +18,9 @@ from overlay.web.auth import check_reader
 from overlay.web.context import SERVICES, SETTINGS, WebSettings
 from overlay.web.ready import Ready, head_of
 
+# In Python 3.11 each look at a member of an enumeration takes a call.
+_OK: Final = HTTPStatus.OK.value
+_NOT_MODIFIED: Final = HTTPStatus.NOT_MODIFIED.value
 _VARY: Final = "Accept, Accept-Encoding"
 _CHUNK_BYTES: Final = 256 * 1024
 _HEADS: Final = 8192  # 300 bytes each
@@ -58,23 +62,30 @@ async def _project(request: web.Request, view: View) -> web.StreamResponse:
     if project != raw:  # PEP 503: a redirect to the normalized name, as PyPI does
         return _moved(request.rel_url.raw_path.removesuffix("/").rpartition("/")[0] + f"/{project}/", request)
     await check_reader(request)
-    return await page_answer(request, request.app[SERVICES].pages, view, project, request.app[SETTINGS])
+    pages, settings = request.app[SERVICES].pages, request.app[SETTINGS]
+    return await page_answer(request.headers, request.query.get("format"), pages, view, project, settings)
 
 
 async def page_answer(
-    request: web.Request, pages: Pages, view: View, project: NormalizedName, settings: WebSettings
-) -> web.StreamResponse:
-    """Answer with a project page; the caller may read it."""
-    headers, read_open = request.headers, settings.read_open
-    chosen = page_format(headers.get(hdrs.ACCEPT), request.query.get("format") if request.query_string else None)
+    headers: Mapping[str, str],
+    asked_format: str | None,
+    pages: Pages,
+    view: View,
+    project: NormalizedName,
+    settings: WebSettings,
+) -> Ready:
+    """Answer with a project page; who asks may read it. `asked_format` is the value of `?format=`."""
+    read_open = settings.read_open
+    chosen = page_format(headers.get(hdrs.ACCEPT), asked_format)
     current = await pages.current(view, project, chosen, headers.get(hdrs.ACCEPT_ENCODING))
-    if matches(headers.get(hdrs.IF_NONE_MATCH), current.etag):
-        return Ready(HTTPStatus.NOT_MODIFIED, _unchanged_head(current.etag, read_open))
+    etag = current[0].etag
+    if matches(headers.get(hdrs.IF_NONE_MATCH), etag):
+        return Ready(_NOT_MODIFIED, _unchanged_head(etag, read_open))
     rendition = await pages.rendition(view, current)
     head = _head(
         rendition.etag, rendition.format, rendition.encoding, rendition.last_serial, len(rendition.body), read_open
     )
-    return Ready(HTTPStatus.OK, head, rendition.body)
+    return Ready(_OK, head, rendition.body)
 
 
 async def _index(request: web.Request, view: View) -> web.StreamResponse:

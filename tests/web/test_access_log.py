@@ -2,11 +2,13 @@
 
 import asyncio
 import io
+import itertools
 import json
 import logging
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.config.tables import Config
-from overlay.web.access_log import AccessLog, Lines, Watch
+from overlay.web.access_log import LAG_S, AccessLog, Lines, Watch, request_ids
 from overlay.web.log_format import JsonFormatter, LogForm, TextFormatter, masked
 from overlay.web.metrics import Metrics
+from tests.builders import wheel
+from tests.fakes.index import ScriptedIndex
 from tests.running import Running, basic, running
 
 TEXT_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO overlay\.access: (.*)")
@@ -94,9 +98,9 @@ async def test_what_a_path_holds_stays_within_its_line(config: Config, form: Log
 async def test_what_another_parser_would_let_through_is_escaped(form: LogForm, path: str) -> None:
     """The parser in C refuses such paths; aiohttp's other one, in Python, does not."""
     log = io.StringIO()
-    written = AccessLog(Watch(Metrics(), Lines(log, form), ()), "")
-    written.log(make_mocked_request("GET", path), web.Response(), 0.1)
-    await asyncio.sleep(0)
+    lines = Lines(log, form)
+    AccessLog(Watch(Metrics(), lines, ()), "").log(make_mocked_request("GET", path), web.Response(), 0.1)
+    lines.flush()
     (line,) = log.getvalue().splitlines()
     assert line.isprintable()
     assert line.isascii()
@@ -126,19 +130,80 @@ async def test_requests_that_are_no_http_have_their_line(config: Config, form: L
         assert " 400 " in line
 
 
-def test_lines_of_one_turn_are_written_in_pieces_that_pipes_keep_whole() -> None:
+class Pieces(io.StringIO):
+    """A stream that keeps what it is given apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.pieces.append(text)
+        return super().write(text)
+
+
+def note(number: int, path: str = "/…") -> tuple[float, str, str, str, int, int, float, str]:
+    return time.time(), "192.0.2.1", "GET", path, 200, 1, 0.001, str(number)
+
+
+async def test_lines_are_written_in_pieces_that_pipes_keep_whole() -> None:
     """Workers share one stderr: POSIX mixes no writes of up to PIPE_BUF bytes, and lines never stretch over two."""
-    pieces: list[str] = []
+    stream = Pieces()
+    lines = Lines(stream)
+    for number in range(300):
+        lines.add(note(number, f"/{'long' * (number % 300)}\u00e9"))
+    lines.flush()
+    assert len(stream.pieces) > 1
+    assert all(len(piece.encode()) <= 4096 and piece.endswith("\n") for piece in stream.pieces)
+    assert [line.split()[-1] for line in stream.getvalue().splitlines()] == [str(number) for number in range(300)]
 
-    class Stream(io.StringIO):
-        def write(self, text: str) -> int:
-            pieces.append(text)
-            return len(text)
 
-    Lines(Stream()).write([f"{number} …" for number in range(300)])
-    assert len(pieces) > 1
-    assert all(len(piece.encode()) <= 4096 and piece.endswith("\n") for piece in pieces)
-    assert [line.split()[-2] for line in "".join(pieces).splitlines()] == [str(number) for number in range(300)]
+async def test_a_line_is_written_soon_without_further_requests() -> None:
+    """Whoever watches the log of a quiet server waits a tenth of a second."""
+    stream = Pieces()
+    lines = Lines(stream)
+    lines.add(note(1))
+    assert not stream.pieces
+    async with asyncio.timeout(30):
+        while not stream.pieces:
+            await asyncio.sleep(LAG_S / 10)
+    lines.add(note(2))
+    lines.flush()
+    assert [line.split()[-1] for line in stream.getvalue().splitlines()] == ["1", "2"]
+
+
+async def test_a_busy_server_writes_before_the_time_is_up() -> None:
+    """What a killed process loses, and what a flush takes, are bounded by a number of lines, too."""
+    stream = Pieces()
+    lines = Lines(stream)
+    for number in range(1000):
+        lines.add(note(number))
+    assert len(stream.getvalue().splitlines()) > 900
+    lines.flush()
+    assert len(stream.getvalue().splitlines()) == 1000
+
+
+async def test_each_request_has_its_line_in_the_order_of_the_answers(config: Config, index: ScriptedIndex) -> None:
+    """Pages and their 304s, refusals of the short way and of the router, over one connection; no id comes twice."""
+    index.add(wheel("demo", "1.0"))
+    log = io.StringIO()
+    async with running(config, access_log=log, log_form=LogForm.JSON) as overlay:
+        answered = []
+        for number in range(200):
+            path = ("/simple/demo/", "/simple/demo/", "/simple/none/", "/-/health", "/nowhere/")[number % 5]
+            async with overlay.get(path, If_None_Match="*" if number % 5 else '"another"') as response:
+                answered.append((path, response.status, response.headers["X-Request-Id"]))
+    assert {status for _, status, _ in answered} == {200, 304, 404}
+    entries = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [(entry["path"], entry["status"], entry["request_id"]) for entry in entries] == answered
+    assert len({request_id for _, _, request_id in answered}) == len(answered)
+
+
+def test_request_ids_do_not_repeat() -> None:
+    """Each is 64 random bits in hex, however many are asked for."""
+    ids = list(itertools.islice(request_ids(), 5000))
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch("[0-9a-f]{16}", request_id) for request_id in ids)
 
 
 async def test_a_log_that_cannot_be_written_fails_no_request(config: Config, caplog: pytest.LogCaptureFixture) -> None:
