@@ -8,13 +8,22 @@ fi
 report=$scratch/promote.json
 code=0
 # shellcheck disable=SC2086 # patterns, and a list of arguments
-"$scratch/overlay-ci/bin/overlay" promote --json ${ARGUMENTS:-} $FILES >"$report" || code=$?
+"$scratch/overlay-ci/bin/overlay" promote --json ${ARGUMENTS:-} $FILES >"$report" &
+promote=$!
+# A job that is cancelled signals this shell alone; what it started is told to end in order, and waited for.
+trap 'kill -TERM "$promote" 2>/dev/null || true' INT TERM
+wait "$promote" || code=$?
+while kill -0 "$promote" 2>/dev/null; do
+    code=0
+    wait "$promote" || code=$?
+done
+trap - INT TERM
 cat "$report"
 if [ -n "${GITHUB_OUTPUT:-}" ]; then
     end=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
     { echo "report<<$end"; cat "$report"; echo "$end"; } >>"$GITHUB_OUTPUT"
 fi
-if [ -z "${GIVEN_URL:-}" ] && [ -n "${OVERLAY_PID:-}" ]; then
-    kill "$OVERLAY_PID" 2>/dev/null || true
+if [ -z "${GIVEN_URL:-}" ] && [ -n "${STARTED_OVERLAY:-}" ]; then
+    kill "$STARTED_OVERLAY" 2>/dev/null || true
 fi
 exit "$code"

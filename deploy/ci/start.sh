@@ -30,7 +30,7 @@ cat "$log"
 {
     echo "OVERLAY_URL=$url"
     echo "OVERLAY_TOKEN=$OVERLAY_ADMIN_TOKEN"
-    echo "OVERLAY_PID=$server"
+    echo "STARTED_OVERLAY=$server" # not OVERLAY_…, which would be a setting
     if [ "${AS_INDEX:-}" = yes ]; then
         echo "PIP_INDEX_URL=$url/simple/"
         echo "UV_DEFAULT_INDEX=$url/simple/"

@@ -3,8 +3,12 @@
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
+from asyncio.subprocess import Process
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,9 +18,10 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.builders import sdist, wheel
-from tests.pypi.orders import TOKEN, Token
-from tests.pypi.process import pypi_process
+from tests.builders import Built, sdist, wheel
+from tests.pypi.faults import Fault, Hang, Point
+from tests.pypi.orders import TOKEN, OpenGate, Token
+from tests.pypi.process import PypiProcess, pypi_process
 
 CI: Final = Path(__file__).resolve().parents[2] / "deploy" / "ci"
 ROOT: Final = CI.parents[1]
@@ -92,8 +97,8 @@ def test_the_files_that_the_readme_names_are_there() -> None:
     assert named == there
 
 
-async def script(name: str, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
-    process = await asyncio.create_subprocess_exec(
+async def begun(name: str, folder: Path, environment: dict[str, str]) -> Process:
+    return await asyncio.create_subprocess_exec(
         *("bash", str(CI / name)),
         cwd=folder,
         env=environment,
@@ -101,49 +106,134 @@ async def script(name: str, folder: Path, environment: dict[str, str]) -> tuple[
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
+
+
+async def script(name: str, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    process = await begun(name, folder, environment)
     out, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode()
 
 
-async def test_the_steps_promote_without_any_server(tmp_path: Path) -> None:
-    """As the action runs them, one after the other: an overlay of the job's own, and its files go live."""
-    built = [wheel("demo", "1.1"), sdist("demo", "1.1")]
-    (tmp_path / "dist").mkdir()
+@dataclass
+class Runner:
+    """What a platform gives the steps of a job: a folder with dist/, a place for the program, and files to tell."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    async def run(self, name: str, **more: str) -> tuple[int, str]:
+        """Run a script to its end."""
+        return await script(name, self.folder, self.environment | more)
+
+    def take_over(self) -> None:
+        """Give the next steps what the last ones told them."""
+        told = self.folder / "env"
+        self.environment |= dict(line.split("=", 1) for line in told.read_text().splitlines())
+
+    async def ended(self) -> None:
+        """Wait until the overlay of this job is gone."""
+        async with asyncio.timeout(60):
+            while psutil.pid_exists(int(self.environment["STARTED_OVERLAY"])):
+                await asyncio.sleep(0.1)
+
+
+def runner(folder: Path, pypi: PypiProcess, built: Sequence[Built]) -> Runner:
+    (folder / "dist").mkdir()
     for one in built:
-        (tmp_path / "dist" / one.filename).write_bytes(one.body)
-    (tmp_path / "dist" / ".gitignore").write_text("*")
-    program = tmp_path / "overlay-ci" / "bin" / "overlay"  # what install.sh leaves as it is
+        (folder / "dist" / one.filename).write_bytes(one.body)
+    (folder / "dist" / ".gitignore").write_text("*")
+    program = folder / "overlay-ci" / "bin" / "overlay"  # what install.sh leaves as it is
     program.parent.mkdir(parents=True)
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m overlay "$@"\n')
     program.chmod(0o755)
-    told, outputs, summary = tmp_path / "env", tmp_path / "outputs", tmp_path / "summary"
+    return Runner(
+        folder,
+        {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+            "RUNNER_TEMP": str(folder),
+            "GITHUB_ENV": str(folder / "env"),
+            "GITHUB_OUTPUT": str(folder / "outputs"),
+            "GITHUB_STEP_SUMMARY": str(folder / "summary"),
+            "FILES": "dist/*",
+            "TWINE_PASSWORD": TOKEN,
+            "TWINE_REPOSITORY_URL": pypi.upload_url,
+        },
+    )
+
+
+async def test_the_steps_promote_without_any_server(tmp_path: Path) -> None:
+    """As the action runs them, one after the other: an overlay of the job's own, and its files go live.
+
+    After the action that only serves one, too: what a step tells the next ones is no setting of an overlay.
+    """
+    built = [wheel("demo", "1.1"), sdist("demo", "1.1")]
     async with pypi_process() as pypi:
         await pypi.do(Token(text=TOKEN))
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(tmp_path),
-            "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
-            "RUNNER_TEMP": str(tmp_path),
-            "GITHUB_ENV": str(told),
-            "GITHUB_OUTPUT": str(outputs),
-            "GITHUB_STEP_SUMMARY": str(summary),
-            "FILES": "dist/*",
-            "OVERLAY_UPSTREAM_URL": pypi.simple_url,
-            "OVERLAY_UPSTREAM_UPLOAD_URL": pypi.upload_url,
-        }
-        assert await script("install.sh", tmp_path, environment) == (0, "")
-        code, said = await script("start.sh", tmp_path, environment)
+        made = runner(tmp_path, pypi, built)
+        upstream = {"OVERLAY_UPSTREAM_URL": pypi.simple_url, "OVERLAY_UPSTREAM_UPLOAD_URL": pypi.upload_url}
+        assert await made.run("install.sh") == (0, "")
+        code, said = await made.run("start.sh", **upstream, AS_INDEX="yes")
         assert code == 0, said
-        for name in ("OVERLAY_UPSTREAM_URL", "OVERLAY_UPSTREAM_UPLOAD_URL"):
-            del environment[name]
-        environment |= dict(line.split("=", 1) for line in told.read_text().splitlines())
-        assert environment["OVERLAY_TOKEN"] not in said
-        code, said = await script("promote.sh", tmp_path, environment | {"TWINE_PASSWORD": TOKEN})
+        made.take_over()
+        served = int(made.environment["STARTED_OVERLAY"])
+        try:
+            code, said = await made.run("start.sh", **upstream)
+        finally:
+            os.kill(served, signal.SIGTERM)
+        assert code == 0, said
+        made.take_over()
+        assert made.environment["OVERLAY_TOKEN"] not in said
+        code, said = await made.run("promote.sh")
         assert code == 0, said
         assert (await pypi.recording()).stored() == [one.filename for one in built]
-        assert '"outcome": "live"' in outputs.read_text()
-        assert "overlay promote: live" in summary.read_text()
-    async with asyncio.timeout(60):
-        while psutil.pid_exists(int(environment["OVERLAY_PID"])):  # it was told to stop
-            await asyncio.sleep(0.1)
+        assert '"outcome": "live"' in (tmp_path / "outputs").read_text()
+        assert "overlay promote: live" in (tmp_path / "summary").read_text()
+    await made.ended()  # it was told to stop
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+async def test_a_cancelled_job_publishes_no_further_file(tmp_path: Path, sent: signal.Signals) -> None:
+    """A platform signals the step's shell alone; what that started ends in order before the shell does."""
+    built = [wheel("demo", "1.1"), sdist("demo", "1.1")]
+    async with pypi_process() as pypi:
+        await pypi.do(Token(text=TOKEN), Fault(at=Point.ARRIVED, action=Hang(gate="upload")))
+        made = runner(tmp_path, pypi, built)
+        code, said = await made.run(
+            "start.sh", OVERLAY_UPSTREAM_URL=pypi.simple_url, OVERLAY_UPSTREAM_UPLOAD_URL=pypi.upload_url
+        )
+        assert code == 0, said
+        made.take_over()
+        process = await begun("promote.sh", tmp_path, made.environment)
+        try:
+            async with asyncio.timeout(60):
+                await pypi.reached("upload")
+                process.send_signal(sent)
+                out, _ = await process.communicate()
+        finally:
+            await pypi.do(OpenGate("upload"))
+        assert process.returncode == 1, out.decode()
+        await pypi.settled()
+        assert built[1].filename not in (await pypi.recording()).stored()
+    await made.ended()
+
+
+def test_gitlab_fetches_a_commit_by_its_id(tmp_path: Path) -> None:
+    """The job's own lines, with a repository of this machine: REF is a full commit id, which no clone takes."""
+    lines = read(CI / "gitlab-ci.yml")["promote"]["script"]
+    repository, job = tmp_path / "repository", tmp_path / "job"
+    job.mkdir()
+    subprocess.run(["git", "init", "-q", str(repository)], check=True)
+    (repository / "there").touch()
+    author = ("-c", "user.name=ada", "-c", "user.email=ada@example.org")
+    for words in (("add", "."), (*author, "commit", "-qm", "one")):
+        subprocess.run(["git", "-C", str(repository), *words], check=True)
+    commit = subprocess.run(
+        ["git", "-C", str(repository), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    fetching = [line for line in lines if line.startswith("git ")]
+    text = "\n".join(fetching).replace("https://example.com/OWNER/overlay.git", repository.as_uri())
+    subprocess.run(["bash", "-ec", text.replace("REF", commit)], cwd=job, check=True)
+    assert (job / "overlay-source" / "there").exists()
