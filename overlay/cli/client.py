@@ -19,12 +19,15 @@ from overlay import __version__
 from overlay.cli.outcome import FAILED, REFUSED, USAGE, CommandFailed
 from overlay.domain.rights import FOREIGN_PREFIX
 from overlay.domain.wire import API, Problem
+from overlay.promote.errors import PromoteError
 from overlay.promote.proxies import proxy_for
 
 # Long enough for a sweep of a large store; a server that hangs says nothing for that long.
 _SILENT_S: Final = 120.0
 _CONNECT_S: Final = 10.0
 _QUOTED: Final = 300
+# A proxy says so of what it holds back; it never reached the overlay.
+_ASK_LATER: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 _REFUSALS: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT})
 
 Noun = TypeVar("Noun", bound=msgspec.Struct)
@@ -119,7 +122,7 @@ class Connection:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENT_S),
             # aiohttp's own trust in the environment brings netrc with it, whose credentials contradict the token.
             trust_env=False,
-            proxy=proxy_for(self._at.url),
+            proxy=_proxy(self._at.url),
         )
         return self
 
@@ -172,7 +175,7 @@ class Connection:
             return CommandFailed(f"{detail}\n{held} Set it to a token of {self._at.url} (ovl_…).", REFUSED)
         if status == HTTPStatus.FORBIDDEN:
             return CommandFailed(f"{detail}\nSet OVERLAY_TOKEN to a token that may do this.", REFUSED)
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _ASK_LATER:
             return Unreachable(detail, FAILED)
         return CommandFailed(detail, REFUSED if status in _REFUSALS else FAILED)
 
@@ -190,7 +193,7 @@ class Connection:
                 if response.status == HTTPStatus.FOUND:
                     there = URL(response.headers.get("Location", ""), encoded=True)
                     bare = await stack.enter_async_context(
-                        aiohttp.ClientSession(timeout=self._session.timeout, trust_env=False, proxy=proxy_for(there))
+                        aiohttp.ClientSession(timeout=self._session.timeout, trust_env=False, proxy=_proxy(there))
                     )
                     response = await stack.enter_async_context(bare.get(there, allow_redirects=False))
                 if response.status != HTTPStatus.OK:
@@ -201,6 +204,13 @@ class Connection:
                 yield response.content.iter_any()
             except (aiohttp.ClientError, TimeoutError) as err:
                 raise Unreachable(f"Cannot read from the overlay at {self._at.url}: {_reason(err)}", FAILED) from err
+
+
+def _proxy(url: URL) -> str | None:
+    try:
+        return proxy_for(url)
+    except PromoteError as err:
+        raise CommandFailed(str(err), int(err.ending)) from err
 
 
 def _reason(err: aiohttp.ClientError | TimeoutError) -> str:

@@ -139,11 +139,14 @@ def _add_promote(commands: "Commands") -> None:
         metavar="TIME",
         dest="timeout_s",
         type=seconds,
-        default=600,
         help="how long upstream may take to show what it accepted (else 10m)",
     )
-    command.add_argument(
+    attesting = command.add_mutually_exclusive_group()
+    attesting.add_argument(
         "--attest", action="store_true", help="make publish attestations here, with the job's identity"
+    )
+    attesting.add_argument(
+        "--no-attestations", dest="attestations", action="store_false", help="leave out those that were staged"
     )
     command.add_argument(
         "--abandon",

@@ -86,6 +86,8 @@ def withdraw(arguments: argparse.Namespace) -> int:
         release = f"{withdrawn.project}=={withdrawn.version}"
         print(f"Withdrew {count_words(len(withdrawn.files), 'file')} of {printable(release)}:")
         print(sums(withdrawn.files), end="")
+        for filename in withdrawn.live:
+            print(f"{printable(filename)} stays: it is live upstream. It leaves the overlay by itself.")
     return DONE
 
 
@@ -114,8 +116,19 @@ def print_json(value: object) -> None:
 
 def _promotion(promotion: ReleasePromotionView) -> str:
     whose = f"by {printable(promotion.who)} since {minute_words(promotion.since)}"
+    if promotion.ended_at is not None:
+        whose += f", ended {minute_words(promotion.ended_at)} by {printable(promotion.ended_by or '')}"
+    elif promotion.leased_until is not None:
+        whose += f", its lease till {minute_words(promotion.leased_until)} unless renewed"
+    lines = [
+        f"Target: {printable(promotion.target)}\n" if promotion.target else "",
+        f"Together with: {printable(', '.join(promotion.others))}\n" if promotion.others else "",
+        f"{'All of it' if promotion.ended_at is None else 'Receipt'}: {printable(promotion.url)}\n"
+        if promotion.url
+        else "",
+    ]
     rows = [(file.filename, file.state) for file in promotion.files]
-    return f"Promotion {printable(promotion.state)}, {whose}:\n" + table(("FILE", "STATE"), rows)
+    return f"Promotion {printable(promotion.state)}, {whose}:\n" + table(("FILE", "STATE"), rows) + "".join(lines)
 
 
 def _findings(files: Sequence[StagedFileView]) -> str:

@@ -7,7 +7,9 @@ import secrets
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 from urllib.parse import quote
 
 from overlay.caching.threads import in_thread
@@ -17,39 +19,66 @@ from overlay.cli.outcome import FAILED, REFUSED, USAGE, CommandFailed
 from overlay.cli.promote_progress import shown
 from overlay.cli.promote_report import closing, report, summarize
 from overlay.cli.promotion_client import PromotionClient
+from overlay.cli.runner import Runner
 from overlay.cli.tables import printable
 from overlay.domain.wire import MAIN_STAGE, ReleaseView
-from overlay.domain.wire_promotions import PromotionOrder, PromotionView
+from overlay.domain.wire_promotions import PromotionList, PromotionOrder, PromotionView
 from overlay.promote import pledge
+from overlay.promote.attestations import Attesting
 from overlay.promote.course import Options
-from overlay.promote.errors import Misused, PledgeMissing, PromoteError
+from overlay.promote.errors import Ending, Misused, PlanRefused, PledgeMissing, PromoteError
 from overlay.promote.outfit import outfit
 from overlay.promote.pledge import Pledged
 from overlay.promote.result import Result
 from overlay.promote.run import promote as run_promotion
 
-_UNDER_WAY = frozenset({"running", "waiting"})
+_TIMEOUT_S: Final = 600.0
 
 
 def promote(arguments: argparse.Namespace) -> int:
     """Promote, or give up what is being promoted."""
-    at = server(arguments.url, os.environ)
     if arguments.abandon:
-        return asyncio.run(_abandon(at, arguments.named, json=arguments.json))
+        return _given_up_by(arguments)
     try:
-        result = asyncio.run(_until_told(_promote(at, arguments)))
-    except asyncio.CancelledError:
-        raise CommandFailed(
-            "Stopped. If something was being pushed, the same command goes on where this one stopped.", FAILED
-        ) from None
-    except PromoteError as err:
-        result = Result(ending=err.ending, promotion=None, target="", files=(), problem=str(err))
+        result = _run(arguments)
+    except CommandFailed as err:
+        if arguments.json:  # whoever asked for JSON reads how it ended there, whatever ended it
+            print_json(report(_nothing_done(Ending(err.code), str(err))))
+        raise
     if arguments.json:
         print_json(report(result))
     else:
-        print(closing(result), end="")
-    summarize(result, os.environ)
+        print(closing(result, runner=Runner.of(os.environ)), end="")
+    sys.stdout.flush()  # the summary can fail; how it ended was said then
+    _summarize(result)
     return int(result.ending)
+
+
+def _run(arguments: argparse.Namespace) -> Result:
+    """Run the promotion to its end. Raises CommandFailed before there is one."""
+    at = server(arguments.url, os.environ)
+    try:
+        return asyncio.run(_until_told(_promote(at, arguments)))
+    except (asyncio.CancelledError, KeyboardInterrupt):  # while planning, or twice: else there is a result
+        raise CommandFailed(
+            "Stopped. If something was being pushed, the same command goes on where this one stopped.", FAILED
+        ) from None
+    except PlanRefused as err:
+        return replace(_nothing_done(err.ending, str(err)), refusals=err.refusals)
+    except PromoteError as err:
+        return _nothing_done(err.ending, str(err))
+
+
+def _nothing_done(ending: Ending, problem: str) -> Result:
+    return Result(ending=ending, promotion=None, target="", files=(), problem=problem)
+
+
+def _summarize(result: Result) -> None:
+    """Write the step summary; what is live is live without it, too."""
+    try:
+        summarize(result, os.environ)
+    except OSError as err:
+        sys.stderr.write(f"overlay: warning: the step summary cannot be written: {err.strerror or err}\n")
 
 
 async def _until_told(work: Coroutine[None, None, Result]) -> Result:
@@ -63,7 +92,7 @@ async def _promote(at: Server, arguments: argparse.Namespace) -> Result:
     async with Connection(at) as connection:
         pledged = await _pledged(connection, arguments)
         for skipped in pledged.skipped:
-            sys.stderr.write(printable(f"skipped {skipped.name}: {skipped.why}") + "\n")
+            sys.stderr.write(Runner.of(os.environ).inert(printable(f"skipped {skipped.name}: {skipped.why}")) + "\n")
         order = PromotionOrder(
             releases=pledged.releases,
             pledges=pledged.pledges,
@@ -71,12 +100,24 @@ async def _promote(at: Server, arguments: argparse.Namespace) -> Result:
             partial=arguments.partial,
             ignore_rules=tuple(arguments.ignored or ()),
         )
-        options = Options(dry_run=arguments.dry_run, wait=arguments.wait, timeout_s=float(arguments.timeout_s))
+        options = Options(dry_run=arguments.dry_run, wait=arguments.wait, timeout_s=_timeout_s(arguments))
         client = PromotionClient(connection)
         with shown() as progress:
-            made = outfit(client, progress, environment=os.environ, home=Path.home(), attest=arguments.attest)
+            attesting = _attesting(arguments)
+            environment = {**os.environ, "OVERLAY_URL": str(at.url)}  # also where --url named it
+            made = outfit(client, progress, environment=environment, home=Path.home(), attesting=attesting)
             async with made as tools:
                 return await run_promotion(order, options, tools)
+
+
+def _timeout_s(arguments: argparse.Namespace) -> float:
+    return _TIMEOUT_S if arguments.timeout_s is None else float(arguments.timeout_s)
+
+
+def _attesting(arguments: argparse.Namespace) -> Attesting:
+    if arguments.attest:
+        return Attesting.SIGNED
+    return Attesting.STAGED if arguments.attestations else Attesting.NONE
 
 
 async def _pledged(connection: Connection, arguments: argparse.Namespace) -> Pledged:
@@ -101,9 +142,41 @@ async def _asked(connection: Connection, releases: Sequence[str]) -> list[str]:
         expected += [f"{file.filename}=sha256:{file.sha256}" for file in staged.files]
     sys.stderr.write("Promote exactly these bytes? [y/N] ")
     sys.stderr.flush()
-    if (await in_thread(sys.stdin.readline)).strip().lower() not in {"y", "yes"}:
+    if (await _line()).strip().lower() not in {"y", "yes"}:
         raise CommandFailed("Nothing was promoted.", REFUSED)
     return expected
+
+
+async def _line() -> str:
+    """Read a line that is typed; unlike in a thread, which nobody can stop, the wait for it ends with Ctrl-C."""
+    loop, typed = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin, typed.set)
+    try:
+        await typed.wait()  # a terminal has something to read once the line is complete
+    finally:
+        loop.remove_reader(sys.stdin)
+    return sys.stdin.readline()
+
+
+def _given_up_by(arguments: argparse.Namespace) -> int:
+    """Abandon what is named. Raises CommandFailed, also where something else is ordered with it."""
+    if others := [option for option, is_given in _orders(arguments) if is_given]:
+        raise CommandFailed(f"--abandon gives a promotion up and promotes nothing: leave out {others[0]}.", USAGE)
+    return asyncio.run(_abandon(server(arguments.url, os.environ), arguments.named, json=arguments.json))
+
+
+def _orders(arguments: argparse.Namespace) -> Sequence[tuple[str, bool]]:
+    """Say which options that are about promoting were given."""
+    return (
+        ("--expect", bool(arguments.expected)),
+        ("--partial", arguments.partial),
+        ("--ignore-rule", bool(arguments.ignored)),
+        ("--dry-run", arguments.dry_run),
+        ("--no-wait", not arguments.wait),
+        ("--timeout", arguments.timeout_s is not None),
+        ("--attest", arguments.attest),
+        ("--no-attestations", not arguments.attestations),
+    )
 
 
 async def _abandon(at: Server, named: Sequence[str], *, json: bool) -> int:
@@ -116,18 +189,16 @@ async def _abandon(at: Server, named: Sequence[str], *, json: bool) -> int:
     async with Connection(at) as connection:
         client = PromotionClient(connection)
         try:
-            found = await client.find(releases, MAIN_STAGE)
-            under_way = [one for one in found.promotions if one.state in _UNDER_WAY]
+            under_way = (await client.under_way(releases, MAIN_STAGE)).promotions
             if not under_way:
                 raise CommandFailed(f"No promotion of {', '.join(releases)} is under way.", FAILED)
             given_up = [await client.abandon(one.id) for one in under_way]
         except PromoteError as err:
             raise CommandFailed(str(err), int(err.ending)) from err
-    for view in given_up:
-        if json:
-            print_json(view)
-        else:
-            print(_given_up(view), end="")
+    if json:
+        print_json(PromotionList(promotions=tuple(given_up)))
+    else:
+        print("".join(_given_up(view) for view in given_up), end="")
     return 0
 
 

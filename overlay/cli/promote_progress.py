@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
+from overlay.cli.runner import Runner
 from overlay.cli.tables import printable
 from overlay.domain.quantities import count_words, size_words
 from overlay.domain.wire_promotions import PlanView, PromotedFileView
@@ -22,9 +23,8 @@ _SHOWN_DIGEST: Final = 16
 def shown(environment: Mapping[str, str] = os.environ, stream: TextIO | None = None) -> Iterator[Hears]:
     """Show a run on standard error as long as the block lasts."""
     out = sys.stderr if stream is None else stream
-    github = environment.get("GITHUB_ACTIONS") == "true"
     if not out.isatty() or environment.get("CI"):
-        yield Lines(out, github=github)
+        yield Lines(out, Runner.of(environment))
         return
     console = Console(file=out, highlight=False)
     columns = (
@@ -41,9 +41,9 @@ def shown(environment: Mapping[str, str] = os.environ, stream: TextIO | None = N
 class Lines:
     """One line a step, for logs; in GitHub Actions warnings and secrets as its runner reads them."""
 
-    def __init__(self, out: TextIO, *, github: bool) -> None:
+    def __init__(self, out: TextIO, runner: Runner) -> None:
         self._out = out
-        self._github = github
+        self._runner = runner
         self._waited_for: tuple[tuple[str, ...], str] = ((), "")
         self._sizes: Mapping[str, int] = {}
 
@@ -59,7 +59,7 @@ class Lines:
     def warned(self, sentence: str) -> None:
         """Say a warning."""
         for line in sentence.splitlines():
-            self._say(f"::warning::{line}" if self._github else f"warning: {line}")
+            self._write(self._runner.warning(printable(line)))
 
     def fetched(self, filename: str, done_bytes: int) -> None:
         """Say which file is fetched."""
@@ -80,7 +80,7 @@ class Lines:
         waits = (tuple(filenames), why)
         if waits != self._waited_for:
             self._waited_for = waits
-            self._say(f"waiting for {', '.join(filenames)}: {why}")
+            self._say(f"waiting for {', '.join(filenames)}: {why}" if filenames else f"waiting: {why}")
 
     def live(self, filename: str, url: str | None) -> None:
         """Say what is live."""
@@ -88,12 +88,14 @@ class Lines:
 
     def mask(self, secret: str) -> None:
         """Tell GitHub's runner what to hide; nobody else hears of it."""
-        if self._github:
-            self._out.write(f"::add-mask::{secret}\n")
-            self._out.flush()
+        if command := self._runner.mask(secret):
+            self._write(command)
 
     def _say(self, line: str) -> None:
-        self._out.write(printable(line) + "\n")
+        self._write(self._runner.inert(printable(line)))
+
+    def _write(self, line: str) -> None:
+        self._out.write(f"{line}\n")
         self._out.flush()
 
 
@@ -104,6 +106,7 @@ class Bars:
         self._console = console
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
+        self._waited_for = ""
         self._sizes: Mapping[str, int] = {}
 
     def planned(self, plan: PlanView) -> None:
@@ -140,7 +143,10 @@ class Bars:
         self._move("accepted", filename, self._sizes.get(filename, 0))
 
     def waiting(self, filenames: Sequence[str], why: str) -> None:
-        """Show what is waited for."""
+        """Show what is waited for; what is not about files above the bars, once as long as it is the same."""
+        if not filenames and why != self._waited_for:
+            self._waited_for = why
+            self._console.print(f"waiting: {printable(why)}", markup=False)
         for filename in filenames:
             self._move(f"waiting ({why})", filename, self._sizes.get(filename, 0))
 

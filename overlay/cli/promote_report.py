@@ -2,13 +2,21 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
+from urllib.parse import quote
 
 from msgspec import Struct
 
+from overlay.cli.runner import Runner
 from overlay.cli.tables import printable, table
 from overlay.domain.promotion import FileState
+from overlay.domain.wire_promotions import IgnoredView, RefusalView
 from overlay.promote.errors import Ending
 from overlay.promote.result import FileResult, Result
+
+# What a URL is made of (RFC 3986), but for what ends a link or a cell; `%` is of what is encoded already.
+_IN_LINKS: Final = ":/?#@!$&'+,;=%~"
+_NOBODY: Final = Runner(is_github=False)
 
 
 class PromotedFile(Struct, frozen=True, kw_only=True):
@@ -34,6 +42,12 @@ class PromoteReport(Struct, frozen=True, kw_only=True):
     target: str
     problem: str
     files: tuple[PromotedFile, ...]
+    who: str | None = None
+    """Who planned the promotion, and when; null where nothing had to be planned, or nothing could be."""
+    planned_at: str | None = None
+    ignored: tuple[IgnoredView, ...] = ()
+    refusals: tuple[RefusalView, ...] = ()
+    """Why the overlay planned nothing: every reason."""
 
 
 def report(result: Result) -> PromoteReport:
@@ -45,21 +59,22 @@ def report(result: Result) -> PromoteReport:
         target=result.target,
         problem=result.problem,
         files=tuple(_file(file) for file in result.files),
+        who=result.who,
+        planned_at=result.planned_at,
+        ignored=result.ignored,
+        refusals=result.refusals,
     )
 
 
-def closing(result: Result) -> str:
+def closing(result: Result, runner: Runner = _NOBODY) -> str:
     """Form the lines that end a run on a terminal or in a log."""
     rows = [(file.filename, _words(file), file.url or "") for file in result.files]
     lines = [table(("FILE", "STATE", "URL"), rows)] if rows else []
     lines += [f"{file.filename}: {file.attestations}\n" for file in result.files if file.attestations]
+    lines += [f"{sentence}\n" for sentence in _ignored(result)]
     lines.append(_sentence(result) + "\n")
-    return "".join(printable_lines(line) for line in lines)
-
-
-def printable_lines(text: str) -> str:
-    """Make each line safe for a terminal."""
-    return "".join(f"{printable(line)}\n" for line in text.splitlines())
+    # Nothing may steer the terminal, nor whoever else reads it.
+    return "".join(f"{runner.inert(printable(line))}\n" for text in lines for line in text.splitlines())
 
 
 def summarize(result: Result, environment: Mapping[str, str]) -> None:
@@ -78,6 +93,10 @@ def summary_of(result: Result) -> str:
         lines += ["| file | state | sha256 |", "| --- | --- | --- |"]
         lines += [f"| {_linked(file)} | {_cell(_words(file))} | `{file.sha256}` |" for file in result.files]
         lines.append("")
+    for sentence in _ignored(result):
+        lines += [_cell(sentence), ""]
+    if result.who is not None:
+        lines += [_cell(f"Planned by {result.who}, {result.planned_at}."), ""]
     return "\n".join(lines) + "\n"
 
 
@@ -107,6 +126,10 @@ def _sentence(result: Result) -> str:
             return f"{result.problem}\nThe files shown as live are out; nothing else is."
         case _:
             return f"{result.problem}\nNothing was pushed."
+
+
+def _ignored(result: Result) -> list[str]:
+    return [f"Ignored by wish ({one.rule}): {one.sentence}" for one in result.ignored]
 
 
 def _words(file: FileResult) -> str:
@@ -141,7 +164,7 @@ def _file(file: FileResult) -> PromotedFile:
 
 
 def _linked(file: FileResult) -> str:
-    return f"[{_cell(file.filename)}]({file.url})" if file.url else _cell(file.filename)
+    return f"[{_cell(file.filename)}]({quote(file.url, safe=_IN_LINKS)})" if file.url else _cell(file.filename)
 
 
 def _cell(text: str) -> str:

@@ -74,9 +74,9 @@ class PromotionClient:
         """Give the promotion up."""
         return await self._call(Call(method="DELETE", path=_path(promotion)), PromotionView)
 
-    async def find(self, releases: Sequence[str], stage: str) -> PromotionList:
-        """Return the promotions of these releases."""
-        query = [("stage", stage), *(("release", release) for release in releases)]
+    async def under_way(self, releases: Sequence[str], stage: str) -> PromotionList:
+        """Return the promotions of these releases that are under way."""
+        query = [("stage", stage), ("limit", "0"), *(("release", release) for release in releases)]
         return await self._call(Call(method="GET", path="/promotions", query=query), PromotionList)
 
     @asynccontextmanager

@@ -15,8 +15,12 @@ _LONGEST_WORDS: Final = 500
 # Answers of other indexes go as far as 202 (a file that waits for a scan).
 _ACCEPTED: Final = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED})
 _ASK_LATER: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
-# legacy-upload §3 step 31: PyPI keeps these words for its clients; others answer 409.
-_TAKEN: Final = re.compile("already exist", re.IGNORECASE)
+# legacy-upload §3 step 31: PyPI keeps the first words for its clients; others (§7) have the rest, or answer 409. They
+# decide only whether upstream's page is looked at.
+_TAKEN: Final = re.compile(
+    "already exist|updating asset|cannot be updated|already been taken|overwrite artifact", re.IGNORECASE
+)
+_MAY_BE_TAKEN: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN})
 _LEADING_STATUS: Final = re.compile(r"[0-9]{3} ")
 _JSON_WORDS: Final = ("detail", "code", "message", "title")
 
@@ -89,7 +93,7 @@ def classify(reply: Reply) -> Answer:
         return Unknown(reply.status, said, _seconds(reply.retry_after))
     if reply.status == HTTPStatus.CONFLICT:
         return Taken(reply.status, said)
-    if reply.status == HTTPStatus.BAD_REQUEST and _TAKEN.search(f"{said} {reply.reason}"):
+    if reply.status in _MAY_BE_TAKEN and _TAKEN.search(f"{said} {reply.reason}"):
         return Taken(reply.status, said)
     return Refused(reply.status, said)
 

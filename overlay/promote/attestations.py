@@ -8,6 +8,7 @@ that is said: the file without it is better than a refused file.
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -23,6 +24,16 @@ from overlay.promote.tools import Attestations
 PUBLISH: Final = "https://docs.pypi.org/attestations/publish/v1"
 _PREDICATES: Final = frozenset({PUBLISH, "https://slsa.dev/provenance/v1"})
 _ISSUERS: Final = frozenset({GITHUB, GITLAB})
+
+
+class Attesting(Enum):
+    """Which attestations the caller wants to go with the files."""
+
+    STAGED = "staged"
+    """Those that were staged, where they fit."""
+    SIGNED = "signed"
+    """Publish attestations that are made here, instead of staged ones of that kind."""
+    NONE = "none"
 
 
 class Sign(Protocol):
@@ -86,6 +97,17 @@ class Attester:
         made = msgspec.Raw(await self._sign(path))
         others = [one for one in _judged(file, identity) if not one.why and one.predicate != PUBLISH]
         return Attestations(_array([made, *(one.raw for one in others)]))
+
+
+async def leave_out(
+    file: PromotedFileView,
+    path: Path,  # noqa: ARG001 - the shape of all that decide
+    identity: Identity | None,  # noqa: ARG001
+    *,
+    dry_run: bool,  # noqa: ARG001
+) -> Attestations:
+    """Send none, because the caller wants it so; see `Attest`."""
+    return Attestations(None, "" if file.attestations is None else "its attestations are left out (--no-attestations)")
 
 
 def choose(file: PromotedFileView, identity: Identity | None) -> Attestations:

@@ -7,7 +7,7 @@ from typing import Final, Literal, assert_never
 from overlay.domain.names import UploadId
 from overlay.domain.promotion import FileState
 from overlay.domain.wire_promotions import JournalOrder, LookedAtView, PlanView, PromotedFileView, PromotionView
-from overlay.promote.errors import FileFailed
+from overlay.promote.errors import Failed
 from overlay.promote.lease import Lease, patiently
 from overlay.promote.result import Standings
 from overlay.promote.tools import Tools
@@ -18,7 +18,7 @@ _PAUSE_GROWTH: Final = 1.5
 # The overlay may be silent for so long before a look is given up.
 _PATIENCE_S: Final = 60.0
 
-Journalled = Literal[FileState.PUSHING, FileState.PUSHED]
+Journalled = Literal[FileState.PLANNED, FileState.PUSHING, FileState.PUSHED]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,20 +52,28 @@ class Course:
         """Return the files in one of these states, in the order of pushing."""
         return [file for file in self.promotion.files if self.standings.state(UploadId(file.upload_id)) in states]
 
+    @property
+    def releases(self) -> str:
+        """Its releases as the command line takes them."""
+        return " ".join(dict.fromkeys(f"{file.project}=={file.version}" for file in self.promotion.files))
+
     async def journal(
-        self, file: PromotedFileView, state: Journalled, status: int | None = None, said: str = ""
+        self, file: PromotedFileView, state: Journalled, *, attempt: int, status: int | None = None, said: str = ""
     ) -> None:
-        """Write down how far a file came, with what upstream answered. Raises RunLost."""
+        """Write down how far an attempt to push a file came, with what upstream answered. Raises RunLost.
+
+        PLANNED: upstream certainly has nothing of it.
+        """
         upload, word = UploadId(file.upload_id), _word(state)
         self.standings.note(upload, state, status=status, said=said)
-        order = JournalOrder(fence=self.lease.fence, state=word, status=status, said=said)
+        order = JournalOrder(fence=self.lease.fence, state=word, attempt=attempt, status=status, said=said)
         sent_s = self.tools.clock.passed_s()
         # The lease bounds the patience: `while_leased` ends the run with it.
         await patiently(lambda: self.tools.server.journal(self.promotion.id, upload, order), self.tools.clock)
         self.lease.renewed(sent_s)
 
     async def look(self, *, patience_s: float = _PATIENCE_S) -> frozenset[UploadId]:
-        """Let the overlay look at upstream; return the uploads that are not shown. Raises FileFailed: other bytes."""
+        """Let the overlay look at upstream; return the uploads that are not shown. Raises Failed: other bytes."""
         seen = await patiently(
             lambda: self.tools.server.look(self.promotion.id, self.lease.fence),
             self.tools.clock,
@@ -101,11 +109,10 @@ class Course:
             self.tools.progress.live(seen.filename, seen.url)
         return True
 
-    def _other(self, seen: LookedAtView) -> FileFailed:
+    def _other(self, seen: LookedAtView) -> Failed:
         planned = next(file for file in self.promotion.files if file.upload_id == seen.upload_id)
         shown = f"with sha256 {seen.sha256}" if seen.sha256 else "without a sha256 to compare"
-        return FileFailed(
-            seen.filename,
+        return Failed(
             f"Upstream's page shows {seen.filename} {shown}; {planned.sha256} was to be promoted. Whoever installs it "
             "gets other bytes than were tested.",
         )
@@ -114,8 +121,10 @@ class Course:
         return [file.filename for file in self.promotion.files if file.upload_id in uploads]
 
 
-def _word(state: Journalled) -> Literal["pushing", "pushed"]:
+def _word(state: Journalled) -> Literal["planned", "pushing", "pushed"]:
     match state:
+        case FileState.PLANNED:
+            return "planned"
         case FileState.PUSHING:
             return "pushing"
         case FileState.PUSHED:

@@ -4,11 +4,17 @@
     ~/.pypirc                           the section whose repository is the target
     keyring                             its service is the upload URL
     Trusted Publishing                  the job's own identity (`trusted_publishing`)
+    a client certificate alone          TWINE_CLIENT_CERT or .pypirc (`tls`), for indexes that are none of PyPI's
 
 A job that stages with twine and promotes later has the overlay's token in the same places: a password that begins
-`ovl_` is never sent upstream but passed over, and the next source is asked. TWINE_REPOSITORY and TWINE_REPOSITORY_URL
-name the overlay there, so they are not looked at. Credentials are never taken from the command line, which every user
-of the machine can read, and never shown.
+`ovl_` is never sent upstream but passed over, and the next source is asked. Credentials are never taken from the
+command line, which every user of the machine can read, and never shown.
+
+The overlay says where the files go, and it alone must not say who gets a credential. What .pypirc and the keyring hold
+belongs to a URL. What the environment or the CI platform gives belongs to none: it goes to pypi.org and test.pypi.org,
+whose tokens and audiences are bound, and elsewhere only where TWINE_REPOSITORY_URL names the very upload URL. A
+TWINE_REPOSITORY_URL that names the overlay itself (OVERLAY_URL), as a job has it that stages with twine, says nothing;
+one that names anything else than where the files go stops the run.
 """
 
 from base64 import b64encode
@@ -20,13 +26,14 @@ from typing import Final, Protocol
 from overlay.caching.threads import in_thread
 from overlay.domain.rights import FOREIGN_PREFIX, PREFIX
 from overlay.domain.wire_promotions import PlanView
-from overlay.promote import macaroon, pypirc
+from overlay.promote import macaroon, pypirc, tls
 from overlay.promote.errors import Refused
-from overlay.promote.hosts import INDEXES, Target
+from overlay.promote.hosts import INDEXES, Target, is_below, without_user
 from overlay.promote.identity import Identity
 from overlay.promote.tools import Credential
 
 _API_USER: Final = "__token__"
+_HOW_TO_NAME: Final = "Set TWINE_REPOSITORY_URL to"
 
 
 class Keyring(Protocol):
@@ -49,6 +56,26 @@ class Login:
         """Return the header's value (RFC 7617)."""
         return basic(self.username, self.password)
 
+    def has_ended(self, _: str) -> bool:
+        """Say no: there is no other one."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class ByCertificate:
+    """The client certificate of the connection, and nothing else; implements `Credential`."""
+
+    words: str
+    identity: Identity | None = None
+
+    async def authorization(self) -> str:
+        """Return nothing: no header is sent."""
+        return ""
+
+    def has_ended(self, _: str) -> bool:
+        """Say no: there is no other one."""
+        return False
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
@@ -70,12 +97,21 @@ def basic(username: str, password: str) -> str:
 
 async def find(sources: Sources, target: Target, plan: PlanView) -> Credential:
     """Return the first credential for the target. Raises Refused when there is none, or it cannot fit."""
-    login = await _login(sources, target)
+    named = _is_named(sources.environment, target)
+    connected = await in_thread(tls.read, sources.environment, sources.pypirc, target)
+    login = await _login(sources, target, named=named)
     if login is not None:
         _require_fit(login, target, plan, sources.now_s())
         _explain_new(login, plan, sources.warn)
         return login
-    credential = await sources.trusted(target)
+    try:
+        credential = await _trusted(sources, target, named=named)
+    except Refused as err:
+        unbound = not named and sources.environment.get("TWINE_CLIENT_CERT", "").strip()
+        if not connected.shown or target.index is not None or unbound:
+            raise
+        sources.warn(f"{err}\nThe client certificate ({connected.shown}) is all that is shown to {target.host}.")
+        return ByCertificate(f"the client certificate ({connected.shown})")
     if plan.new_projects:
         sources.warn(
             f"{_names(plan)} is new upstream: a pending publisher must be registered there for exactly this name and "
@@ -84,11 +120,39 @@ async def find(sources: Sources, target: Target, plan: PlanView) -> Credential:
     return credential
 
 
-async def _login(sources: Sources, target: Target) -> Login | None:
+def _is_named(environment: Mapping[str, str], target: Target) -> bool:
+    """Say whether the job itself means this target. Raises Refused where it means another one."""
+    raw = environment.get("TWINE_REPOSITORY_URL", "").strip()
+    if not raw or is_below(raw, environment.get("OVERLAY_URL", "").strip()):
+        return target.index is not None
+    if not target.is_meant_by(raw):
+        raise Refused(
+            f"The overlay's files go to {target}, but TWINE_REPOSITORY_URL of this job names {without_user(raw)}; no "
+            f"credential was sent. {_HOW_TO_NAME} {target} if that is where they are to go; else use the overlay that "
+            "stands in front of the other one."
+        )
+    return True
+
+
+async def _trusted(sources: Sources, target: Target, *, named: bool) -> Credential:
+    if not named:
+        raise Refused(
+            f"There is no credential for {target}: neither .pypirc nor the keyring has one, and the job's own identity "
+            f"goes only where the job says so. {_HOW_TO_NAME} {target} to use it."
+        )
+    return await sources.trusted(target)
+
+
+async def _login(sources: Sources, target: Target, *, named: bool) -> Login | None:
     """Ask environment, .pypirc and keyring. Raises Refused."""
     username = sources.environment.get("TWINE_USERNAME", "").strip()
     held = sources.environment.get("TWINE_PASSWORD", "").strip()
     if password := _own(held, "TWINE_PASSWORD", sources):
+        if not named:
+            raise Refused(
+                f"The overlay's files go to {target}, and nothing in this job says that TWINE_PASSWORD belongs there; "
+                f"it was not sent. {_HOW_TO_NAME} {target} if it does."
+            )
         return _made(username, password, "TWINE_PASSWORD", target)
     if held:  # the overlay's: then so is the user name
         username = ""
@@ -136,7 +200,7 @@ def _require_fit(login: Login, target: Target, plan: PlanView, now_s: float) -> 
             raise Refused(f"{login.words} holds no API token of {target.index}: those begin {FOREIGN_PREFIX}.")
         return
     is_public = target.index is not None or facts.location in INDEXES
-    if is_public and facts.location != target.index and not target.is_loopback:
+    if is_public and facts.location != target.index:
         raise Refused(
             f"{login.words} holds a token of {facts.location}, but the files go to {target.host}; it was not sent."
         )

@@ -3,7 +3,7 @@
     PromoteError                 `ending` is the command's exit code
     ├── Misused                  what was named cannot be promoted so; of which PledgeMissing
     ├── Refused                  found before the first byte went out; of which PlanRefused, RunElsewhere
-    ├── Failed                   anything later; of which FileFailed
+    ├── Failed                   anything later
     └── ServerSilent, RunLost, ServerAnswered      the overlay's part of it
 
 Every error forms its own sentences; `str(error)` is fit to be shown, and never holds a credential.
@@ -71,14 +71,6 @@ class RunElsewhere(Refused):
 
 class Failed(PromoteError):
     """The promotion stopped on its way; what is out and what is not stands in the result."""
-
-
-class FileFailed(Failed):
-    """One file did not become live."""
-
-    def __init__(self, filename: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.filename = filename
 
 
 class ServerSilent(PromoteError):

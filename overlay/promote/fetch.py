@@ -1,8 +1,10 @@
 """Fetch the staged bytes and prove them: what is pushed later are these files on this disk."""
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, ParamSpec, Protocol, TypeVar
 
 from overlay.caching.threads import in_thread
 from overlay.domain.errors import BadUpload
@@ -14,8 +16,11 @@ from overlay.promote.lease import patiently
 from overlay.promote.progress import Progress
 from overlay.promote.server import PromotionServer
 
-# A broken download is begun again for so long.
+# A broken download is begun again for so long after it last came further than before.
 _PATIENCE_S: Final = 30.0
+
+Parameters = ParamSpec("Parameters")
+Done = TypeVar("Done")
 
 
 class _Writer(Protocol):
@@ -25,9 +30,13 @@ class _Writer(Protocol):
 async def fetch(
     file: PromotedFileView, server: PromotionServer, folder: Path, *, progress: Progress, clock: Clock
 ) -> Path:
-    """Download one staged file into the folder and return its path. Raises Refused unless it has the pledged digest."""
+    """Download one staged file into the folder and return its path.
+
+    Raises Refused unless it has the digest of the plan, which is the pledged one (`plan_check`).
+    """
     path = folder / _safe(file.filename)
-    sha256, size_bytes = await patiently(lambda: _download(file, server, path, progress), clock, within_s=_PATIENCE_S)
+    download = _Download(file, server, path, progress, clock)
+    sha256, size_bytes = await patiently(download, clock, within_s=_PATIENCE_S, since_s=lambda: download.further_s)
     if sha256 != file.sha256:
         raise Refused(
             f"The bytes that the overlay holds as {file.filename} are not the staged ones: their sha256 is {sha256} "
@@ -45,22 +54,50 @@ def _safe(filename: str) -> str:
         raise Refused(f"The overlay's plan names a file that is none: {err}") from err
 
 
-async def _download(file: PromotedFileView, server: PromotionServer, path: Path, progress: Progress) -> tuple[str, int]:
-    """Write the bytes down; return their sha256 and number. One byte more than planned ends it."""
-    digest, size_bytes = hashlib.sha256(), 0
-    progress.fetched(file.filename, 0)
-    handle = await in_thread(path.open, "wb")
-    try:
-        async with server.open(file.url) as pieces:
-            async for piece in pieces:
-                await in_thread(_take, handle, digest, piece)
-                size_bytes += len(piece)
-                progress.fetched(file.filename, size_bytes)
-                if size_bytes > file.size_bytes:
-                    break
-    finally:
-        await in_thread(handle.close)
-    return digest.hexdigest(), size_bytes
+@dataclass(slots=True)
+class _Download:
+    file: PromotedFileView
+    server: PromotionServer
+    path: Path
+    progress: Progress
+    clock: Clock
+    furthest_bytes: int = 0
+    further_s: float = float("-inf")
+    """When it last came further than ever before, on the run's clock."""
+
+    async def __call__(self) -> tuple[str, int]:
+        """Write the bytes down; return their sha256 and number. One byte more than planned ends it."""
+        filename, digest, size_bytes = self.file.filename, hashlib.sha256(), 0
+        self.progress.fetched(filename, 0)
+        handle = await self._written(self.path.open, "wb")
+        try:
+            async with self.server.open(self.file.url) as pieces:
+                async for piece in pieces:
+                    await self._written(_take, handle, digest, piece)
+                    size_bytes += len(piece)
+                    self._note(size_bytes)
+                    self.progress.fetched(filename, size_bytes)
+                    if size_bytes > self.file.size_bytes:
+                        break
+        finally:
+            await self._written(handle.close)
+        return digest.hexdigest(), size_bytes
+
+    async def _written(
+        self, work: Callable[Parameters, Done], /, *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Done:
+        """Write in a thread. Raises Refused where the disk does not take it."""
+        try:
+            return await in_thread(work, *args, **kwargs)
+        except OSError as err:
+            raise Refused(
+                f"{self.file.filename} cannot be written to {self.path.parent}: {err.strerror or err}. TMPDIR names "
+                "another folder."
+            ) from err
+
+    def _note(self, size_bytes: int) -> None:
+        if size_bytes > self.furthest_bytes:
+            self.furthest_bytes, self.further_s = size_bytes, self.clock.passed_s()
 
 
 def _take(handle: _Writer, digest: "hashlib._Hash", piece: bytes) -> None:

@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 from yarl import URL
 
+from overlay.promote.answers import one_line
 from overlay.promote.errors import Refused
 from overlay.promote.proxies import is_loopback
 
@@ -34,17 +35,53 @@ class Target:
         return (self.url.host or "").lower()
 
     @property
-    def is_loopback(self) -> bool:
-        """Say whether the target is this machine."""
-        return is_loopback(self.host)
-
-    @property
     def index(self) -> Index | None:
         """Which of the two public indexes it is; None for every other one."""
-        return _BY_HOST.get(self.host)
+        return _index(self.url)
+
+    def is_at(self, raw: str) -> bool:
+        """Say whether this is the target's URL, however it is written."""
+        named = _read(raw)
+        return named is not None and _place(named) == _place(self.url)
+
+    def is_meant_by(self, raw: str) -> bool:
+        """Say whether a URL names this index; each of the public ones is known by its host."""
+        named = _read(raw)
+        return self.is_at(raw) or (self.index is not None and named is not None and _index(named) == self.index)
 
     def __str__(self) -> str:
         return str(self.url)
+
+
+def is_below(raw: str, root: str) -> bool:
+    """Say whether a URL lies at or below another one, however they are written."""
+    there, above = _read(raw), _read(root)
+    if there is None or above is None or not above.host:
+        return False
+    *origin, path = _place(there)
+    *origin_above, path_above = _place(above)
+    return origin == origin_above and f"{path}/".startswith(f"{path_above}/")
+
+
+def without_user(raw: str) -> str:
+    """Show a URL without a credential in it."""
+    url = _read(raw)
+    return one_line(str(url.with_user(None))) if url is not None and url.host else "no URL"
+
+
+def _read(raw: str) -> URL | None:
+    try:
+        return URL(raw)
+    except ValueError:
+        return None
+
+
+def _place(url: URL) -> tuple[str, str, int | None, str]:
+    return url.scheme, (url.host or "").lower(), url.port, url.path.rstrip("/")
+
+
+def _index(url: URL) -> Index | None:
+    return _BY_HOST.get((url.host or "").lower())
 
 
 def target(raw: str) -> Target:

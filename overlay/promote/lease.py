@@ -2,7 +2,8 @@
 
 Theory: the overlay decides who runs a promotion (its fence); a run that was overtaken must not push. It cannot learn
 that in time from the overlay alone, which may be out of reach. So it counts for itself, from the moment its last
-renewal was *sent*, on its own clock: that is never longer than the lease that the overlay gave.
+renewal was *sent*, on its own clock: that is no longer than the lease that the overlay gave, unless the machine slept
+meanwhile, when that clock stands still. Then the next entry of the journal, before the next push, is refused.
 """
 
 import asyncio
@@ -74,14 +75,23 @@ async def while_leased(lease: Lease, work: Coroutine[object, object, Answer]) ->
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def patiently(ask: Callable[[], Awaitable[Answer]], clock: Clock, *, within_s: float = float("inf")) -> Answer:
-    """Ask the overlay, and again while it is silent, for so long. Raises ServerSilent after that."""
-    until_s, pause_s = clock.passed_s() + within_s, _FIRST_PAUSE_S
+async def patiently(
+    ask: Callable[[], Awaitable[Answer]],
+    clock: Clock,
+    *,
+    within_s: float = float("inf"),
+    since_s: Callable[[], float] = lambda: float("-inf"),
+) -> Answer:
+    """Ask the overlay, and again while it is silent, for so long. Raises ServerSilent after that.
+
+    `since_s` says when its answers last made headway, on the clock: then the time begins anew.
+    """
+    began_s, pause_s = clock.passed_s(), _FIRST_PAUSE_S
     while True:
         try:
             return await ask()
         except ServerSilent:
-            if clock.passed_s() + pause_s > until_s:
+            if clock.passed_s() + pause_s > max(began_s, since_s()) + within_s:
                 raise
         await clock.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

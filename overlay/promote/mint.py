@@ -1,5 +1,6 @@
 """The index's side of Trusted Publishing (trusted-publishing §2): its audience, and the exchange of tokens."""
 
+import ssl
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, TypeVar
@@ -12,7 +13,7 @@ from overlay.promote.answers import one_line
 from overlay.promote.clock import Clock
 from overlay.promote.errors import Refused
 from overlay.promote.hosts import Target
-from overlay.promote.http import beginning, session_to
+from overlay.promote.http import beginning, broken, session_to, untrusted
 from overlay.promote.identity import Identity
 
 ATTEMPTS: Final = 3
@@ -21,6 +22,8 @@ _TIMEOUT_S: Final = 30.0
 _ANSWER_BYTES: Final = 64 << 10
 
 _AUDIENCES: Final = {"pypi.org": "pypi", "test.pypi.org": "testpypi"}
+# What others than indexes ask for: with it whoever got the token could sign as this job.
+_FOREIGN: Final = frozenset({*_AUDIENCES.values(), "sigstore"})
 # Another identity token may help with these; with the others the index's settings have to change.
 _ONCE_MORE: Final = frozenset({"invalid-token", "invalid-reuse-token"})
 _ADVICE: Final = {
@@ -77,31 +80,35 @@ class _Reasons(msgspec.Struct, frozen=True):
     errors: tuple[_Reason, ...] = ()
 
 
-async def ask_audience(target: Target, clock: Clock) -> str:
+async def ask_audience(target: Target, clock: Clock, tls: ssl.SSLContext | None = None) -> str:
     """Ask the index for whom the identity token is to be. Raises Refused, also where nothing of the kind is offered."""
-    status = 0
+    asked = _Asked()
     for attempt in range(ATTEMPTS):
-        status, body = await _asked(target)
-        answer = _decoded(body, _Audience) if status == HTTPStatus.OK else None
+        asked = await _asked(target, tls)
+        answer = _decoded(asked.body, _Audience) if asked.status == HTTPStatus.OK else None
         if answer is not None:
             return checked_audience(answer.audience, target)
-        if HTTPStatus.OK <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        if HTTPStatus.OK <= asked.status < HTTPStatus.INTERNAL_SERVER_ERROR:
             break
         if attempt + 1 < ATTEMPTS:
             await clock.sleep(PAUSE_S * 2**attempt)
-    raise Refused(
-        f"There is no credential for {target.host}: neither TWINE_PASSWORD nor .pypirc nor the keyring has one, and "
-        f"it offers no Trusted Publishing ({f'it answered {status}' if status else 'it did not answer'})."
-    )
+    none = f"There is no credential for {target.host}: neither TWINE_PASSWORD nor .pypirc nor the keyring has one, and"
+    if asked.status:
+        raise Refused(f"{none} it offers no Trusted Publishing (it answered {asked.status}).")
+    raise Refused(f"{none} it could not be asked for Trusted Publishing: {asked.why}")
 
 
-async def exchange(target: Target, identity_token: str, identity: Identity) -> Minted | NotMinted:
+async def exchange(
+    target: Target, identity_token: str, identity: Identity, tls: ssl.SSLContext | None = None
+) -> Minted | NotMinted:
     """Exchange an identity token for an upload token. Raises Refused where another one would not help either."""
     order = msgspec.json.encode({"token": identity_token})
     try:
-        status, body = await _call(target, "POST", "mint-token", order)
+        status, body = await _call(target, "POST", "mint-token", order, tls)
+    except aiohttp.ClientConnectorCertificateError as err:
+        raise untrusted(target, err) from None
     except (aiohttp.ClientError, TimeoutError) as err:
-        return NotMinted(f"{target.host} could not be asked for an upload token ({type(err).__name__}).", spent=False)
+        return NotMinted(f"{target.host} could not be asked for an upload token: {broken(err)}", spent=False)
     token = _decoded(body, _Token) if status == HTTPStatus.OK else None
     if token is not None and _is_token(token.token):
         return Minted(token.token, token.expires)
@@ -116,12 +123,23 @@ async def exchange(target: Target, identity_token: str, identity: Identity) -> M
     raise Refused(sentence)
 
 
-async def _asked(target: Target) -> tuple[int, bytes]:
-    """Ask for the audience; status 0 when there was no answer."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An answer; status 0 when there was none, and why."""
+
+    status: int = 0
+    body: bytes = b""
+    why: str = ""
+
+
+async def _asked(target: Target, tls: ssl.SSLContext | None) -> _Asked:
+    """Ask for the audience. Raises Refused where the target is not trusted."""
     try:
-        return await _call(target, "GET", "audience", None)
-    except (aiohttp.ClientError, TimeoutError):
-        return 0, b""
+        return _Asked(*await _call(target, "GET", "audience", None, tls))
+    except aiohttp.ClientConnectorCertificateError as err:
+        raise untrusted(target, err) from None
+    except (aiohttp.ClientError, TimeoutError) as err:
+        return _Asked(why=broken(err))
 
 
 def checked_audience(audience: str, target: Target) -> str:
@@ -129,21 +147,23 @@ def checked_audience(audience: str, target: Target) -> str:
     expected = _AUDIENCES.get(target.index or "")
     if expected is not None and audience != expected:
         raise Refused(f"{target.host} asks for an identity token for {one_line(audience)!r} instead of {expected!r}.")
-    if expected is None and audience in _AUDIENCES.values() and not target.is_loopback:
+    if expected is None and audience in _FOREIGN:
         raise Refused(
-            f"{target.host} asks for an identity token for {audience!r}, with which it could publish on PyPI in your "
-            "name; it got none."
+            f"{target.host} asks for an identity token for {audience!r}, with which it could act there in your name; "
+            "it got none."
         )
     return audience
 
 
-async def _call(target: Target, method: str, what: str, body: bytes | None) -> tuple[int, bytes]:
+async def _call(
+    target: Target, method: str, what: str, body: bytes | None, tls: ssl.SSLContext | None
+) -> tuple[int, bytes]:
     """Call the index's side of Trusted Publishing; no redirect is followed, for a token would go with it."""
     url: URL = target.url.origin() / "_" / "oidc" / what
     headers = {} if body is None else {"Content-Type": "application/json"}
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     async with (
-        session_to(target) as session,
+        session_to(target, tls) as session,
         session.request(method, url, data=body, headers=headers, timeout=timeout, allow_redirects=False) as response,
     ):
         return response.status, await beginning(response, _ANSWER_BYTES)

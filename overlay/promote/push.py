@@ -19,14 +19,16 @@ from yarl import URL
 from overlay.caching.threads import in_thread
 from overlay.domain.wire_promotions import PromotedFileView
 from overlay.promote import multipart
-from overlay.promote.answers import Answer, NotSent, Reply, Unknown, classify, one_line
+from overlay.promote.answers import Answer, NotSent, Reply, Unknown, classify
+from overlay.promote.errors import Refused
 from overlay.promote.hosts import Target
-from overlay.promote.http import beginning
+from overlay.promote.http import beginning, broken, untrusted
 
 _PIECE_BYTES: Final = 256 << 10
 _ANSWER_BYTES: Final = 64 << 10
 # The upload may stall for so long, and the answer take so long after the last byte: PyPI checks large files meanwhile.
 _SILENT_S: Final = 300.0
+_REACHED: Final = aiohttp.ClientTimeout(total=60.0, sock_connect=30.0, sock_read=10.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,26 @@ class Push(Protocol):
     """Sends one file to upstream, once."""
 
     async def __call__(self, package: Package, authorization: str, sent: Callable[[int], None]) -> Answer:
-        """POST it and say what the answer means. `sent` hears how many bytes of the file went out."""
+        """POST it and say what the answer means. `sent` hears how many bytes of the file went out.
+
+        Without a header Authorization where that is "". Raises Refused where upstream's certificate is not trusted.
+        """
+
+
+async def reach(session: aiohttp.ClientSession, to: Target) -> None:
+    """Connect to the target over a session of `session_to`, without a credential. Raises Refused where that fails.
+
+    Whatever it answers, also nothing, is fine: what is looked for is a name, a port or a certificate that is wrong.
+    """
+    try:
+        async with session.head(to.url, allow_redirects=False, timeout=_REACHED):
+            return
+    except aiohttp.ClientConnectorCertificateError as err:
+        raise untrusted(to, err) from None
+    except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.ConnectionTimeoutError) as err:
+        raise Refused(f"{to.host} cannot be reached, so nothing was pushed: {broken(err)}") from err
+    except (aiohttp.ClientError, TimeoutError):
+        return
 
 
 class HttpPush:
@@ -66,22 +87,25 @@ class HttpPush:
         """Push; see `Push`."""
         form = multipart.around(package.fields, package.file.filename, boundary=self._boundary())
         headers = {
-            "Authorization": authorization,
             "Content-Type": form.content_type,
             "Content-Length": str(form.length(package.file.size_bytes)),
         }
+        if authorization:
+            headers["Authorization"] = authorization
         try:
             async with _opened(package.path) as file, asyncio.timeout(self._silent_s) as watch:
                 body = _body(form, file, _Pulse(watch, self._silent_s, sent))
                 return classify(await self._post(self._to.url, headers, body))
-        except aiohttp.ClientConnectorError as err:  # before TimeoutError: a slow connect is both
-            return NotSent(one_line(str(err)))
+        except aiohttp.ClientConnectorCertificateError as err:
+            raise untrusted(self._to, err) from None
+        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError) as err:  # first: a slow connect is both
+            return NotSent(broken(err))
         except aiohttp.ConnectionTimeoutError:
             return NotSent("The connection could not be made in time.")
         except TimeoutError:
             return Unknown(None, f"Nothing happened for {self._silent_s:.0f} s.")
         except aiohttp.ClientError as err:
-            return Unknown(None, one_line(f"The connection broke ({type(err).__name__})."))
+            return Unknown(None, broken(err))
 
     async def _post(self, url: URL, headers: dict[str, str], body: AsyncIterator[bytes]) -> Reply:
         async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:

@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from yarl import URL
-
 from overlay.promote.errors import Refused
 from overlay.promote.hosts import Index, Target
 
@@ -18,9 +16,16 @@ _KNOWN: Final[dict[str, Index]] = {"pypi": "pypi.org", "testpypi": "test.pypi.or
 class Entry:
     """What a section says; "" for what it does not."""
 
-    section: str
-    username: str
-    password: str = field(repr=False)
+    section: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    ca_cert: str = ""
+    """Path of the CA certificates that are trusted."""
+    client_cert: str = ""
+    """Path of the client certificate and its key."""
+
+
+NOTHING: Final = Entry()
 
 
 def read(path: Path, target: Target) -> Entry | None:
@@ -43,6 +48,8 @@ def read(path: Path, target: Target) -> Entry | None:
                 section=section,
                 username=parser.get(section, "username", fallback="").strip(),
                 password=parser.get(section, "password", fallback="").strip(),
+                ca_cert=parser.get(section, "ca_cert", fallback="").strip(),
+                client_cert=parser.get(section, "client_cert", fallback="").strip(),
             )
     return None
 
@@ -50,13 +57,4 @@ def read(path: Path, target: Target) -> Entry | None:
 def _is_of(section: str, repository: str, target: Target) -> bool:
     if not repository:
         return section in _KNOWN and _KNOWN[section] == target.index
-    try:
-        named = URL(repository.strip())
-    except ValueError:
-        return False
-    return _same(named) == _same(target.url)
-
-
-def _same(url: URL) -> tuple[str, str, int | None, str]:
-    """Return what two URLs of one index have in common, however they are written."""
-    return url.scheme, (url.host or "").lower(), url.port, url.path.rstrip("/")
+    return target.is_at(repository.strip())

@@ -6,7 +6,14 @@ from typing import Final
 from overlay.domain.filenames import parse
 from overlay.domain.names import UploadId
 from overlay.domain.promotion import FileState
-from overlay.domain.wire_promotions import LiveFileView, PlanView, PromotedFileView, PromotionView
+from overlay.domain.wire_promotions import (
+    IgnoredView,
+    LiveFileView,
+    PlanView,
+    PromotedFileView,
+    PromotionView,
+    RefusalView,
+)
 from overlay.promote.errors import Ending
 
 
@@ -43,8 +50,13 @@ class Result:
     problem: str = ""
     """Why the run ended before its end; "" when it did not."""
     dry_run: bool = False
-    waited: bool = True
-    """False: it was enough that upstream accepted the files."""
+    who: str | None = None
+    """Who planned the promotion, and when; None where there is none."""
+    planned_at: str | None = None
+    ignored: tuple[IgnoredView, ...] = ()
+    """The refusals that were ignored by wish."""
+    refusals: tuple[RefusalView, ...] = ()
+    """Why the overlay planned nothing."""
 
     @property
     def may_be_out(self) -> bool:

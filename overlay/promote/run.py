@@ -1,13 +1,17 @@
 """The whole promotion, run in the CI job.
 
-    plan       the overlay checks, freezes and says what is to do; its refusals end it here
-    settle     what an earlier run may have pushed is looked for until it is live, or believed absent
-    prepare    a credential that fits; every file fetched and proven, its form made: all of them before any push
+    plan       the overlay checks, freezes and says what is to do; its refusals end it here, and so does a plan that is
+               not exactly what was pledged (`plan_check`)
+    settle     what an earlier run may have pushed is looked for until it is live, or believed absent; what upstream
+               accepted is never pushed again, only waited for
+    prepare    a credential that fits, and upstream can be reached; every file fetched and proven, its form made: all of
+               them before any push
     push       wave after wave (`pushing`)
     verify     until upstream shows every name with its digest
 
 What fails before the first push ends with REFUSED and leaves nothing behind; what fails later ends with FAILED, and the
-same command takes it up again. Whatever happens, the lease is let go at the end.
+same command takes it up again. Whatever happens, the lease is let go at the end; a run that is cancelled ends so, too,
+with its result.
 """
 
 import asyncio
@@ -22,9 +26,10 @@ from overlay.domain.promotion import FileState
 from overlay.domain.wire_promotions import PlanView, PromotedFileView, PromotionOrder, PromotionView
 from overlay.promote import form, hosts
 from overlay.promote.course import Course, Options
-from overlay.promote.errors import Ending, Failed, PromoteError, RunElsewhere, RunLost
+from overlay.promote.errors import Ending, Failed, PromoteError, Refused, RunElsewhere, RunLost
 from overlay.promote.fetch import fetch
 from overlay.promote.lease import Lease, patiently, while_leased
+from overlay.promote.plan_check import require_pledged
 from overlay.promote.push import Package
 from overlay.promote.pushing import Pushing
 from overlay.promote.result import Result, Standings, live_files
@@ -38,8 +43,14 @@ _PARTING_S: Final = 10.0
 
 
 async def promote(order: PromotionOrder, options: Options, tools: Tools) -> Result:
-    """Run a promotion to its end. Raises PromoteError only while there is no plan: then nothing was pushed."""
+    """Run a promotion to its end. Raises PromoteError only while there is no plan that is ours: nothing was pushed."""
     plan, sent_s = await _plan(order, tools)
+    try:
+        require_pledged(order, plan)
+    except Refused:
+        if plan.promotion is not None:
+            await uninterrupted(_part(_course(plan, plan.promotion, sent_s, options, tools)))
+        raise
     tools.progress.planned(plan)
     for warning in plan.warnings:
         tools.progress.warned(warning)
@@ -90,6 +101,9 @@ async def _run(course: Course) -> Result:
         problem = None if await _ended(course) else err
     except PromoteError as err:
         problem = err
+    except asyncio.CancelledError:
+        _stay()  # whoever stops a run wants to know how far it came
+        problem = Failed("Stopped.")
     finally:
         if not course.standings.ended:
             await uninterrupted(_part(course))
@@ -99,20 +113,23 @@ async def _run(course: Course) -> Result:
 async def _work(course: Course) -> None:
     target = hosts.target(course.promotion.target)
     await _settle(course)
-    if left := course.files(FileState.PLANNED, FileState.PUSHING, FileState.PUSHED):
+    if left := course.files(FileState.PLANNED, FileState.PUSHING):
         credential = await course.tools.find_credential(target, course.plan)
-        packages = await _prepare(course, left, credential)
-        if course.options.dry_run:
-            return
         async with course.tools.pushing(target) as push:
+            packages = await _prepare(course, left, credential)
+            if course.options.dry_run:
+                return
             await Pushing(course=course, target=target, push=push, credential=credential).all(packages)
     if course.options.wait and not course.options.dry_run:
         await _verify(course)
 
 
 async def _settle(course: Course) -> None:
-    """Look for what an earlier run may have pushed until it is shown, or believed absent."""
-    if doubtful := course.files(FileState.PUSHING, FileState.PUSHED):
+    """Look for what an earlier run may have pushed until it is shown, or believed absent; it may be pushed again then.
+
+    What upstream accepted is not: an index that takes its time would get it twice.
+    """
+    if doubtful := course.files(FileState.PUSHING):
         why = "an earlier run may have pushed this file"
         await course.shown_within(_uploads(doubtful), course.plan.absent_s, why)
 
@@ -138,15 +155,22 @@ async def _package(course: Course, file: PromotedFileView, path: Path, credentia
 
 
 async def _verify(course: Course) -> None:
-    """Wait until upstream shows everything. Raises Failed after `timeout_s`, FileFailed for other bytes."""
+    """Wait until upstream shows everything. Raises Failed after `timeout_s`, and for other bytes."""
     timeout_s = course.options.timeout_s
     uploads = _uploads(course.promotion.files)
     if not await course.shown_within(uploads, timeout_s, "upstream accepted it and does not show it yet"):
         missing = ", ".join(course.standings.not_live())
         raise Failed(
             f"Upstream accepted everything, but {timeout_s:.0f} s later its page does not show {missing}. The same "
-            "command goes on waiting."
+            "command goes on waiting, and pushes none of it again. If upstream has dropped it, "
+            f"`overlay promote --abandon {course.releases}` gives this promotion up; the next one pushes it."
         )
+
+
+def _stay() -> None:
+    """Take back that this task is cancelled."""
+    if (task := asyncio.current_task()) is not None:
+        task.uncancel()
 
 
 async def _ended(course: Course) -> bool:
@@ -177,7 +201,9 @@ def _result(course: Course, problem: PromoteError | None) -> Result:
         files=course.standings.files() + live_files(course.plan),
         problem="" if problem is None else str(problem),
         dry_run=course.options.dry_run,
-        waited=course.options.wait,
+        who=course.promotion.who,
+        planned_at=course.promotion.planned_at,
+        ignored=course.promotion.ignored,
     )
 
 

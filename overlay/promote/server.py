@@ -19,7 +19,7 @@ class PromotionServer(Protocol):
     """The overlay, as a run of `overlay promote` sees it.
 
     Every call may be repeated after a lost answer. Every method raises ServerSilent (ask again later: no answer, or
-    one with a status from 500 on) and ServerAnswered (asking again does not help).
+    one with a status from 500 on, or with 408, 425 or 429) and ServerAnswered (asking again does not help).
     """
 
     async def plan(self, order: PromotionOrder) -> PlanView:
@@ -40,8 +40,8 @@ class PromotionServer(Protocol):
     async def abandon(self, promotion: str) -> PromotionView:
         """Give the promotion up and return its receipt."""
 
-    async def find(self, releases: Sequence[str], stage: str) -> PromotionList:
-        """Return the promotions of these releases (PROJECT==VERSION), the latest first, also those that ended."""
+    async def under_way(self, releases: Sequence[str], stage: str) -> PromotionList:
+        """Return the promotions of these releases (PROJECT==VERSION) that are under way, the latest first."""
 
     def open(self, url: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Stream the staged bytes at a file's `url`, in pieces of any size. Raises ServerSilent also while reading."""

@@ -27,7 +27,10 @@ class Credential(Protocol):
         """The job's identity when it uploads by Trusted Publishing, else None."""
 
     async def authorization(self) -> str:
-        """Return what the header Authorization carries, renewed where it would run out. Raises Refused."""
+        """Return what the header Authorization carries, renewed where it would run out; "": none. Raises Refused."""
+
+    def has_ended(self, authorization: str) -> bool:
+        """Say whether what this header carries has run out since it was returned: then a new one may do better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Tools:
     find_credential: Callable[[Target, PlanView], Awaitable[Credential]]
     """Returns the first source's that fits. Raises Refused."""
     pushing: Callable[[Target], AbstractAsyncContextManager[Push]]
+    """Connects once, to see that it can be done. Raises Refused where it cannot."""
     attest: Attest
     progress: Progress
     clock: Clock

@@ -9,6 +9,7 @@ An index that is not PyPI must not ask for PyPI's audience: it could publish the
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self
@@ -28,6 +29,8 @@ RENEW_BELOW_S: Final = 300.0
 _ASSUMED_LIFE_S: Final = 900.0
 # An identity token that ends sooner might be refused when it arrives.
 _LEAST_IDENTITY_S: Final = 5.0
+# The index judges by its own clock.
+_CLOCKS_DIFFER_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,8 @@ class Surroundings:
     """Asks the CI platform for an identity token for an audience; see `ambient.identify`."""
     progress: Progress
     clock: Clock
+    tls: ssl.SSLContext | None = None
+    """How the target is connected to; see `overlay.promote.tls`."""
     renew_below_s: float = RENEW_BELOW_S
     """A token that lasts less than this is renewed before a file is pushed with it."""
 
@@ -54,12 +59,13 @@ class TrustedPublisher:
         self._spent: set[str] = set()
         self._token = ""
         self._ends_s = 0.0
+        self._ends_s_of: dict[str, float] = {}
         self._minting = asyncio.Lock()
 
     @classmethod
     async def begin(cls, target: Target, around: Surroundings) -> Self:
         """Ask the index for its audience and the platform for an identity; nothing is minted. Raises Refused."""
-        audience = await ask_audience(target, around.clock)
+        audience = await ask_audience(target, around.clock, around.tls)
         token = await _ask_platform(around, audience)
         if token is None:
             raise Refused(
@@ -89,7 +95,13 @@ class TrustedPublisher:
         async with self._minting:
             if self._left_s() < self._around.renew_below_s:
                 await self._mint()
-            return basic("__token__", self._token)
+            authorization = basic("__token__", self._token)
+            self._ends_s_of[authorization] = self._ends_s
+            return authorization
+
+    def has_ended(self, authorization: str) -> bool:
+        """Say whether a token's time is over: a file took longer on its way than that lasted."""
+        return self._ends_s_of.get(authorization, float("inf")) - self._around.clock.now_s() < _CLOCKS_DIFFER_S
 
     async def _mint(self) -> None:
         problem = ""
@@ -97,7 +109,7 @@ class TrustedPublisher:
             if attempt:
                 await self._around.clock.sleep(PAUSE_S * 2 ** (attempt - 1))
             identity_token = await self._fresh(problem)
-            answer = await exchange(self._target, identity_token, self._identity)
+            answer = await exchange(self._target, identity_token, self._identity, self._around.tls)
             if isinstance(answer, Minted):
                 self._spent.add(identity_token)
                 self._around.progress.mask(answer.token)

@@ -1,5 +1,6 @@
 """Following the feed: decided by pure steps, over gaps, restarts and servers that are away."""
 
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -11,6 +12,7 @@ from overlay.domain.wire import EventFeedView, EventView
 from tests.builders import wheel
 from tests.cli.conftest import Command
 from tests.running import Running
+from tests.staged import GIVEN_UP, freeze_of
 
 
 def event(number: int) -> EventView:
@@ -103,3 +105,16 @@ async def test_events_are_printed_once_without_follow(overlay: Running, command:
     assert heads.split()[:3] == ["NUMBER", "TIME", "EVENT"]
     assert "staged" in row
     assert built.filename in row
+
+
+async def test_a_promotion_is_printed_with_its_release(overlay: Running, command: Command) -> None:
+    """Its row names no file."""
+    await overlay.upload(wheel("demo", "1.0"))
+    ledger = overlay.wired.services.ledger
+    now_us = time.time_ns() // 1000
+    freeze = freeze_of(*(await ledger.index()).files, since_us=now_us, until_us=now_us + 60_000_000)
+    await ledger.freeze(freeze)
+    await ledger.thaw(freeze.promotion, GIVEN_UP)
+    _, _, promoting, abandoned = (await command("events")).out.splitlines()
+    assert promoting.split()[-4:] == ["promoting", "demo", "1.0", "ci"]
+    assert abandoned.split()[-4:] == ["abandoned", "demo", "1.0", "bob"]

@@ -70,6 +70,37 @@ def test_show_says_how_far_a_promotion_came() -> None:
     assert f"{DEMO.filename}  pushed" in said
 
 
+def test_show_says_that_a_promotion_ended_and_where_its_receipt_is() -> None:
+    """And where it went, and what went with it; of one that runs, how long its lease is."""
+    release = ReleaseView(project="demo", version="1.0", upstream_known=True, files=())
+    promotion = ReleasePromotionView(
+        id="a" * 32,
+        state="live",
+        who="ci",
+        since="2026-01-31T08:15:02.000000Z",
+        files=(),
+        others=("other==2.0",),
+        target="https://upload.example/legacy/",
+        ended_at="2026-01-31T08:17:02.000000Z",
+        ended_by="ada\x1b[2J",
+        url="https://overlay.example/api/v1/promotions/a",
+    )
+    said = shown(msgspec.structs.replace(release, promotion=promotion)).splitlines()
+    ended = "ended 2026-01-31 08:17 UTC by ada\N{REPLACEMENT CHARACTER}[2J"
+    assert f"Promotion live, by ci since 2026-01-31 08:15 UTC, {ended}:" in said
+    assert {
+        "Target: https://upload.example/legacy/",
+        "Together with: other==2.0",
+        "Receipt: https://overlay.example/api/v1/promotions/a",
+    } <= {*said}
+    runs = msgspec.structs.replace(
+        promotion, state="running", ended_at=None, leased_until="2026-01-31T08:16:02.000000Z"
+    )
+    assert "its lease till 2026-01-31 08:16 UTC unless renewed" in shown(
+        msgspec.structs.replace(release, promotion=runs)
+    )
+
+
 async def test_show_without_version_shows_every_staged_one(overlay: Running, command: Command) -> None:
     await overlay.upload(DEMO)
     await overlay.upload(wheel("demo", "1.1"))
@@ -125,6 +156,21 @@ async def test_json_is_the_noun_of_the_api(
 
 
 # Changing
+
+
+async def test_withdraw_names_what_is_live_and_stays(overlay: Running, command: Command) -> None:
+    for built in (DEMO, SOURCE):
+        await overlay.upload(built)
+    ledger = overlay.wired.services.ledger
+    (upload,) = [file.upload_id for file in (await ledger.index()).files if file.filename == SOURCE.filename]
+    await ledger.mark_live([upload])
+    ran = await command("withdraw", "demo==1.0")
+    assert ran.code == DONE
+    assert "Withdrew 1 file of demo==1.0" in ran.out
+    assert f"{SOURCE.filename} stays: it is live upstream." in ran.out
+    ran = await command("withdraw", "demo==1.0")
+    assert ran.code == REFUSED
+    assert "yank or delete it there" in ran.err
 
 
 async def test_withdraw_ends_the_named_files_and_history_tells(overlay: Running, command: Command) -> None:

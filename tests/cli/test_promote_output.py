@@ -1,6 +1,7 @@
 """What `overlay promote` shows while it works and when it ended, as people, scripts and GitHub read it."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 
 from overlay.cli.promote_progress import Lines, shown
 from overlay.cli.promote_report import closing, report, summarize, summary_of
+from overlay.cli.runner import Runner
 from overlay.domain.promotion import FileState
-from overlay.domain.wire_promotions import LiveFileView, PlanView, PromotedFileView, PromotionView
+from overlay.domain.wire_promotions import IgnoredView, LiveFileView, PlanView, PromotedFileView, PromotionView
 from overlay.promote.errors import Ending
 from overlay.promote.result import FileResult, Result
 
@@ -117,6 +119,24 @@ def test_the_step_summary_links_live_files_and_is_appended(tmp_path: Path) -> No
     assert "(https://x.example/w) | live |" in text
 
 
+def test_an_address_cannot_leave_its_cell() -> None:
+    """It is the index's, too; what is encoded in it stays as it is."""
+    text = summary_of(result(file(url="https://x.example/a%2Bb.whl) | <img src=y> [z](https://evil.example")))
+    (row,) = [line for line in text.splitlines() if "evil" in line]
+    assert "(https://x.example/a%2Bb.whl%29%20%7C%20%3Cimg%20src=y%3E%20%5Bz%5D%28https://evil.example) | live |" in row
+
+
+def test_who_promoted_when_and_against_which_rules_is_told() -> None:
+    """The receipt, in words, as JSON and in the summary."""
+    ignored = IgnoredView(rule="local-version", filename=WHEEL, sentence="PyPI takes no local versions.")
+    ended = replace(result(file()), who="ci", planned_at="2026-01-31T08:15:00Z", ignored=(ignored,))
+    assert "Ignored by wish (local-version): PyPI takes no local versions.\n" in closing(ended)
+    assert "Ignored by wish (local-version): PyPI" in summary_of(ended)
+    assert "Planned by ci, 2026-01-31T08:15:00Z." in summary_of(ended)
+    told = report(ended)
+    assert (told.ignored, told.who, told.planned_at) == ((ignored,), "ci", "2026-01-31T08:15:00Z")
+
+
 @given(st.text())
 def test_what_others_say_cannot_leave_its_cell(said: str) -> None:
     """Upstream's words are upstream's: no row, no link, no heading of theirs."""
@@ -130,7 +150,7 @@ def test_what_others_say_cannot_leave_its_cell(said: str) -> None:
 def test_a_log_has_one_line_a_step() -> None:
     """And does not repeat what it waits for."""
     out = io.StringIO()
-    lines = Lines(out, github=False)
+    lines = Lines(out, Runner(is_github=False))
     lines.planned(plan("planned", "pushed"))
     for done_bytes in (0, 1024, 2048):
         lines.fetched(WHEEL, done_bytes)
@@ -156,16 +176,51 @@ def test_a_log_has_one_line_a_step() -> None:
 def test_githubs_runner_is_told_of_warnings_and_secrets() -> None:
     """In the form that it reads; a warning of two lines is two."""
     out = io.StringIO()
-    lines = Lines(out, github=True)
+    lines = Lines(out, Runner(is_github=True))
     lines.mask("pypi-secret")
     lines.warned("one\ntwo")
     assert out.getvalue() == "::add-mask::pypi-secret\n::warning::one\n::warning::two\n"
 
 
+@given(st.sampled_from(["::error::x", "  ::stop-commands::x", "say ##[error]x"]), st.booleans())
+def test_nobody_elses_words_command_githubs_runner(said: str, has_two_lines: bool) -> None:  # noqa: FBT001 - drawn
+    """It obeys `::` where a line begins and `##[` anywhere; what a plan and an index say goes into our lines."""
+    out = io.StringIO()
+    lines = Lines(out, Runner(is_github=True))
+    lines.live(said, None)
+    lines.waiting([], said)
+    words = f"No.\n{said}" if has_two_lines else said
+    text = out.getvalue() + closing(result(ending=Ending.REFUSED, problem=words), Runner(is_github=True))
+    assert not any(line.lstrip().startswith("::") or "##[" in line for line in text.splitlines())
+    assert said in closing(result(ending=Ending.REFUSED, problem=words))
+
+
+def test_a_warning_is_shown_to_githubs_runner_as_it_is() -> None:
+    """It reads %0A as the end of a line."""
+    out = io.StringIO()
+    lines = Lines(out, Runner(is_github=True))
+    lines.warned("100%0A::error::x")
+    lines.mask("50%25")
+    assert out.getvalue() == "::warning::100%250A::error::x\n::add-mask::50%2525\n"
+
+
+def test_a_wait_for_another_run_is_said_once() -> None:
+    """In a log and above the bars, where there is no file to name yet."""
+    log, terminal = io.StringIO(), Terminal()
+    lines = Lines(log, Runner(is_github=False))
+    for _ in range(2):
+        lines.waiting((), "Another run goes on.")
+    assert log.getvalue() == "waiting: Another run goes on.\n"
+    with shown({"TERM": "xterm"}, terminal) as progress:
+        for _ in range(2):
+            progress.waiting((), "Another run goes on.")
+    assert terminal.getvalue().count("waiting: Another run goes on.") == 1
+
+
 def test_nothing_to_do_is_said() -> None:
     """All that was named is live."""
     out = io.StringIO()
-    Lines(out, github=False).planned(plan())
+    Lines(out, Runner(is_github=False)).planned(plan())
     assert out.getvalue() == f"Everything that was named is live already.\n  {WHEEL} is live already\n"
 
 

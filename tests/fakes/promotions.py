@@ -14,6 +14,8 @@ from typing import Final
 import msgspec
 
 from overlay.domain.filenames import parse
+from overlay.domain.names import UploadId
+from overlay.domain.promotion import FileState, JournalEntry, further
 from overlay.domain.wire_promotions import (
     JournalOrder,
     LeaseView,
@@ -44,7 +46,7 @@ class _Run:
     fence: int
     holder: str
     until_s: float
-    journal: dict[str, JournalOrder] = field(default_factory=dict)
+    journal: dict[str, JournalEntry] = field(default_factory=dict)
 
     @property
     def durable(self) -> bool:
@@ -108,7 +110,16 @@ class FakePromotions:
         self.calls.append(f"{order.state} {self._name(upload)}")
         run = self._led(promotion, order.fence)
         run.until_s = max(run.until_s, self._time.now_s + LEASE_S)
-        run.journal[upload] = order
+        said = JournalEntry(
+            upload_id=UploadId(upload),
+            state=FileState(order.state),
+            at_us=int(self._time.now_s * 1e6),
+            fence=order.fence,
+            attempt=order.attempt,
+            status=order.status,
+            said=order.said,
+        )
+        run.journal[upload] = further(run.journal.get(upload), said)
 
     async def look(self, promotion: str, fence: int) -> LookView:
         self.calls.append("look")
@@ -136,10 +147,9 @@ class FakePromotions:
         self._close("abandoned")
         return self._receipts[-1]
 
-    async def find(self, releases: Sequence[str], stage: str) -> PromotionList:
+    async def under_way(self, releases: Sequence[str], stage: str) -> PromotionList:
         known = [] if self._run is None else [self._view(self._run)]
-        every = [*known, *reversed(self._receipts)]
-        return PromotionList(promotions=tuple(one for one in every if one.stage == stage and releases))
+        return PromotionList(promotions=tuple(one for one in known if one.stage == stage and releases))
 
     @contextlib.asynccontextmanager
     async def open(self, url: str) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -212,11 +222,14 @@ class FakePromotions:
         )
 
     def _view(self, run: _Run) -> PromotionView:
-        files = []
-        for file in run.promotion.files:
-            entry = run.journal.get(file.upload_id)
-            files.append(msgspec.structs.replace(file, state="planned" if entry is None else entry.state))
-        return msgspec.structs.replace(run.promotion, files=tuple(files))
+        entries = [run.journal.get(file.upload_id) for file in run.promotion.files]
+        files = tuple(
+            file
+            if entry is None
+            else msgspec.structs.replace(file, state=entry.state, status=entry.status, said=entry.said)
+            for file, entry in zip(run.promotion.files, entries, strict=True)
+        )
+        return msgspec.structs.replace(run.promotion, files=files)
 
     def _looked(self, promotion: PromotionView, *, ended: bool) -> LookView:
         shown = self._upstream.shown()

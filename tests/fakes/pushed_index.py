@@ -22,6 +22,7 @@ class Happens(Enum):
     BUSY = "a 429"
     UNREACHABLE = "no connection"
     FORBIDDEN = "a 403"
+    UNAUTHORIZED = "a 401"
 
 
 _STORING: Final = frozenset({Happens.ACCEPTED, Happens.LOST, Happens.STORED_ERROR})
@@ -33,6 +34,7 @@ _INSTEAD: Final[Mapping[Happens, Answer]] = {
     Happens.BUSY: Unknown(429, "too many", retry_after_s=200.0),
     Happens.UNREACHABLE: NotSent("no route"),
     Happens.FORBIDDEN: Refused(403, "not yours"),
+    Happens.UNAUTHORIZED: Refused(401, ""),
 }
 
 
@@ -61,6 +63,10 @@ class FakeUpstream:
         visible = {name: digest for name, digest in self.stored.items() if self._hidden.get(name, 0) <= 0}
         self._hidden = {name: looks - 1 for name, looks in self._hidden.items()}
         return {name: ("0" * 64 if name in self.other_bytes else digest) for name, digest in visible.items()}
+
+    def show(self) -> None:
+        """Let the page catch up with what was stored."""
+        self._hidden.clear()
 
     async def __call__(self, package: Package, authorization: str, sent: Callable[[int], None]) -> Answer:
         name = package.file.filename

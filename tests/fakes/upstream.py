@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from overlay.domain.errors import UpstreamUnavailable
+from overlay.domain.errors import OverlayError, UpstreamUnavailable
 from overlay.domain.names import ABSENT, NormalizedName, Validator, project_name
 from overlay.domain.page import UpstreamPage
 from overlay.domain.stage import StagedFile
@@ -21,6 +21,7 @@ class MemoryUpstream:
         """Project to filename to sha256, None where the page does not say it."""
         self.statuses: dict[NormalizedName, str] = {}
         self.down = False
+        self.failing: dict[NormalizedName, OverlayError] = {}
         self.asked: list[tuple[NormalizedName, float | None]] = []
 
     def add(self, file: StagedFile, *, sha256: str | None = "") -> None:
@@ -35,6 +36,8 @@ class MemoryUpstream:
         self.asked.append((project, no_older_than_s))
         if self.down:
             raise UpstreamUnavailable("The test's upstream is down.")
+        if project in self.failing:
+            raise self.failing[project]
         body = self._body(project)
         validator = ABSENT if body is None else Validator(hashlib.sha256(body).hexdigest())
         return UpstreamPage(project=project, body=body, validator=validator, fetched_at_s=0)

@@ -49,6 +49,10 @@ def test_retry_after(header: str, seconds: float) -> None:
         reply(400, "", body={"message": "x", "code": "400 File already exists ('d')", "title": "Bad Request"}),
         reply(400, "Bad Request", body=b"demo-1.1.tar.gz already exists", content_type="text/plain; charset=utf-8"),
         reply(409, "Conflict"),
+        reply(400, "Repository does not allow updating assets: pypi-hosted"),
+        reply(400, "Bad Request", body={"message": "Validation failed: File name has already been taken"}),
+        reply(400, "demo-1.1.tar.gz cannot be updated"),
+        reply(403, "Forbidden", body=b"Not enough permissions to overwrite artifact", content_type="text/plain"),
         reply(409, "demo-1.1.tar.gz already exists"),
     ],
 )

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.promote import certificate
-from overlay.promote.attestations import Attester, choose
+from overlay.promote.attestations import Attester, choose, leave_out
 from overlay.promote.errors import Misused, Refused
 from overlay.promote.identity import Identity, NoIdentity, read
 from overlay.promote.signing import Signer, require_signing
@@ -75,6 +75,13 @@ def test_without_trusted_publishing_none_is_sent() -> None:
     assert chosen.text is None
     assert "Trusted Publishing" in chosen.words
     assert choose(planned(WHEEL), None) == Attestations(None)
+
+
+async def test_none_is_sent_where_the_caller_wants_none(tmp_path: Path) -> None:
+    """Not even one that fits, which is said; a file without any needs no words."""
+    for text, words in ((attested(GITHUB), "its attestations are left out (--no-attestations)"), (None, "")):
+        left_out = await leave_out(planned(WHEEL, attestations=text), tmp_path, identity_of(GITHUB), dry_run=False)
+        assert left_out == Attestations(None, words)
 
 
 def test_an_attestation_of_another_file_is_left_out() -> None:

@@ -45,6 +45,11 @@ def plan(*projects: str, new: tuple[str, ...] = ()) -> PlanView:
     )
 
 
+def named(to: Target) -> dict[str, str]:
+    """Let the job say that this index is meant."""
+    return {"TWINE_REPOSITORY_URL": str(to)}
+
+
 @dataclass
 class Desk:
     """A job with all four sources."""
@@ -152,8 +157,9 @@ async def test_sections_belong_to_their_target(desk: Desk) -> None:
     desk.environment.clear()
     assert await desk.user(TESTPYPI) == f"__token__:{token(location='test.pypi.org')}"
     assert await desk.user(PRIVATE) == "ada:for private"
-    assert await desk.find(target("https://index.example/other")) is TRUSTED
-    assert await desk.find(target("https://index.example:8443/legacy/")) is TRUSTED
+    for other in ("https://index.example/other", "https://index.example:8443/legacy/"):
+        with pytest.raises(Refused, match=r"neither \.pypirc nor the keyring"):
+            await desk.find(target(other))
 
 
 async def test_a_section_pypi_with_another_repository_is_not_pypis(desk: Desk) -> None:
@@ -164,8 +170,8 @@ async def test_a_section_pypi_with_another_repository_is_not_pypis(desk: Desk) -
 
 
 async def test_other_indexes_take_user_and_password(desk: Desk) -> None:
-    """Elsewhere user name and password are sent as they are."""
-    desk.environment = {"TWINE_USERNAME": "ada", "TWINE_PASSWORD": "päss:word"}
+    """Elsewhere user name and password are sent as they are, where the job names that index."""
+    desk.environment = {"TWINE_USERNAME": "ada", "TWINE_PASSWORD": "päss:word"} | named(PRIVATE)
     assert await desk.user(PRIVATE) == "ada:päss:word"
 
 
@@ -176,10 +182,64 @@ async def test_a_user_name_may_stand_alone(desk: Desk) -> None:
     assert await desk.user(PRIVATE) == "ada:kept"
 
 
-async def test_twines_repository_is_not_looked_at(desk: Desk) -> None:
-    """In the same job it names the overlay: the target comes from the plan alone."""
-    desk.environment = {"TWINE_REPOSITORY_URL": "https://overlay.test/legacy/", "TWINE_REPOSITORY": "private"}
+@pytest.mark.parametrize(
+    "overlay", ["https://overlay.test", "https://Overlay.test:443/", "https://overlay.test/legacy"]
+)
+async def test_twines_repository_may_name_the_overlay(desk: Desk, overlay: str) -> None:
+    """As in a job that stages with twine: then it says nothing about where the overlay's files go."""
+    desk.environment = {"OVERLAY_URL": overlay, "TWINE_REPOSITORY_URL": "https://overlay.test/legacy/"}
     filled(desk)
+    assert (await desk.user()).startswith("__token__:pypi-")
+    with pytest.raises(Refused, match="belongs there"):
+        await desk.find(PRIVATE)
+
+
+@pytest.mark.parametrize(
+    "given", [{"TWINE_USERNAME": "ci", "TWINE_PASSWORD": "hunter2"}, {}], ids=["password", "identity"]
+)
+@pytest.mark.parametrize("to", [PRIVATE, LOCAL, target("https://index.example/other")])
+async def test_what_belongs_to_no_index_goes_only_where_the_job_says(
+    desk: Desk, given: dict[str, str], to: Target
+) -> None:
+    """An overlay alone does not decide who gets a password of the environment, or the job's identity."""
+    desk.environment = dict(given)
+    with pytest.raises(Refused, match="Set TWINE_REPOSITORY_URL to") as caught:
+        await desk.find(to)
+    assert str(to) in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    desk.environment |= named(to)
+    assert (await desk.find(to)).words == ("TWINE_PASSWORD" if given else "Trusted Publishing")
+
+
+@pytest.mark.parametrize(
+    ("to", "meant"),
+    [
+        (PRIVATE, "https://devpi.example/legacy/"),
+        (PRIVATE, "https://index.example/legacy/other/"),
+        (PRIVATE, "https://eve:hunter2@devpi.example/legacy/"),
+        (PRIVATE, "https://["),
+        (PYPI, "https://index.example/legacy/"),
+        (PYPI, str(TESTPYPI)),
+        (PYPI, "https://overlay.test.evil.test/legacy/"),
+        (PYPI, "https://overlay.test/rooted-elsewhere/"),
+    ],
+)
+async def test_a_job_that_means_another_index_is_refused(desk: Desk, to: Target, meant: str) -> None:
+    """Whatever credential there is; both URLs are named, and what to set."""
+    filled(desk)
+    desk.environment |= {"TWINE_REPOSITORY_URL": meant, "OVERLAY_URL": "https://overlay.test/rooted"}
+    with pytest.raises(Refused, match=f"files go to {to}, but TWINE_REPOSITORY_URL") as caught:
+        await desk.find(to)
+    assert f"Set TWINE_REPOSITORY_URL to {to}" in str(caught.value)
+    assert meant.replace("eve:hunter2@", "").replace("https://[", "no URL") in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("meant", ["https://upload.pypi.org/legacy", "https://pypi.org/legacy/"])
+async def test_a_job_may_name_pypi(desk: Desk, meant: str) -> None:
+    """It need not; each of the public indexes is known by its hosts."""
+    filled(desk)
+    desk.environment |= {"TWINE_REPOSITORY_URL": meant}
     assert (await desk.user()).startswith("__token__:pypi-")
 
 
@@ -202,22 +262,24 @@ async def test_an_overlays_token_is_passed_over_everywhere(desk: Desk) -> None:
         (TESTPYPI, token()),
         (PRIVATE, token()),
         (PRIVATE, token(location="test.pypi.org")),
+        (LOCAL, token()),
         (PYPI, token(location="pypi.example")),
         (PYPI, "pypi-AgENdGVzdC5weXBpLm9yZw0123456789abcdef"),
     ],
 )
 async def test_tokens_of_another_index_are_refused(desk: Desk, to: Target, password: str) -> None:
-    """A token goes to no index but its own."""
-    desk.environment = {"TWINE_PASSWORD": password}
-    with pytest.raises(Refused, match="not sent") as caught:
+    """A token goes to no index but its own, whatever the job names."""
+    desk.environment = {"TWINE_PASSWORD": password} | named(to)
+    with pytest.raises(Refused, match="holds a token of") as caught:
         await desk.find(to)
     assert caught.value.ending is Ending.REFUSED
 
 
-@pytest.mark.parametrize(("to", "password"), [(LOCAL, token()), (PRIVATE, token(location="index.example"))])
-async def test_other_tokens_go_where_they_are_told(desk: Desk, to: Target, password: str) -> None:
-    """This machine, for tests and tunnels, gets any token; another index gets its own."""
-    desk.environment = {"TWINE_PASSWORD": password}
+@pytest.mark.parametrize("to", [LOCAL, PRIVATE])
+async def test_other_tokens_go_where_they_are_told(desk: Desk, to: Target) -> None:
+    """An index that is neither of the public ones gets its own."""
+    password = token(location="index.example")
+    desk.environment = {"TWINE_PASSWORD": password} | named(to)
     assert await desk.user(to) == f"__token__:{password}"
 
 
@@ -268,7 +330,7 @@ async def test_a_new_project_is_explained(desk: Desk) -> None:
 
 async def test_a_password_without_a_user_is_refused(desk: Desk) -> None:
     """Elsewhere than at PyPI nobody knows the user name."""
-    desk.environment = {"TWINE_PASSWORD": "secret"}
+    desk.environment = {"TWINE_PASSWORD": "secret"} | named(PRIVATE)
     with pytest.raises(Refused, match="TWINE_USERNAME"):
         await desk.find(PRIVATE)
 

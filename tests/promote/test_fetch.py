@@ -58,6 +58,24 @@ async def test_downloads_that_keep_breaking_are_given_up(tmp_path: Path) -> None
         await fetch(planned(WHEEL), Breaking(time, breaks=10**6), tmp_path, progress=Heard(), clock=time.clock)
 
 
+async def test_a_slow_download_that_broke_is_begun_again(tmp_path: Path) -> None:
+    """The half minute counts from when it last came further, not from its begin; what only comes so far is given up."""
+
+    class Slow(Breaking):
+        """Takes more than half a minute for a piece."""
+
+        async def _broken(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+            async for piece in super()._broken(pieces):
+                await time.sleep(40)
+                yield piece
+
+    time = VirtualTime()
+    path = await fetch(planned(WHEEL), Slow(time, breaks=1), tmp_path, progress=Heard(), clock=time.clock)
+    assert path.read_bytes() == WHEEL.body
+    with pytest.raises(ServerSilent):
+        await fetch(planned(WHEEL), Slow(time, breaks=10**6), tmp_path, progress=Heard(), clock=time.clock)
+
+
 @pytest.mark.parametrize(
     "name", ["../evil-1.0.tar.gz", "/tmp/evil-1.0.tar.gz", ".pypirc", "evil.sh", "a\\b-1.0.tar.gz"]
 )
@@ -78,3 +96,10 @@ async def test_other_bytes_are_refused_with_both_digests(tmp_path: Path, body: b
     server.served[WHEEL.filename] = body
     with pytest.raises(Refused, match=WHEEL.sha256):
         await fetch(planned(WHEEL), server, tmp_path, progress=Heard(), clock=time.clock)
+
+
+async def test_a_disk_that_takes_nothing_is_told_with_its_folder(tmp_path: Path) -> None:
+    """It is no fault of the overlay, and another folder helps."""
+    time, folder = VirtualTime(), tmp_path / "none"
+    with pytest.raises(Refused, match=r"none: No such file or directory\. TMPDIR"):
+        await fetch(planned(WHEEL), Breaking(time, breaks=0), folder, progress=Heard(), clock=time.clock)

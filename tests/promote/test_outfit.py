@@ -1,5 +1,6 @@
 """A whole promotion with the real tools: this process's environment, real HTTP, the scripted PyPI as upstream."""
 
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
@@ -64,7 +65,8 @@ async def promoted(
     heard: Heard | None = None,
 ) -> Result:
     """Promote everything that is staged."""
-    async with outfit(server, heard or Heard(), environment=environment, home=home, attest=False) as tools:
+    environment = {"TWINE_REPOSITORY_URL": server.target, **environment}
+    async with outfit(server, heard or Heard(), environment=environment, home=home) as tools:
         folder = tools.folder
         result = await promote(order_of(DEMO), options or Options(timeout_s=30), tools)
     assert not folder.exists()
@@ -161,6 +163,17 @@ async def test_what_pypi_refuses_is_told(index: ScriptedPypi, tmp_path: Path) ->
     assert "isn't allowed to upload to project 'demo'" in result.problem
     assert "TWINE_PASSWORD" in result.problem
     assert [file.state for file in result.files[1:]] == [FileState.PLANNED] * 3
+
+
+async def test_an_index_that_nobody_serves(index: ScriptedPypi, tmp_path: Path) -> None:
+    """A port that is closed is found before anything is frozen for good."""
+    server = InFrontOf(index, DEMO)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server.target = f"http://127.0.0.1:{taken.getsockname()[1]}/legacy/"
+    result = await promoted(server, tmp_path, {"TWINE_PASSWORD": orders.TOKEN})
+    assert result.ending is Ending.REFUSED
+    assert "127.0.0.1 cannot be reached" in result.problem
+    assert not server.frozen
 
 
 async def test_no_credential(index: ScriptedPypi, tmp_path: Path) -> None:

@@ -183,3 +183,12 @@ def test_large_files_are_hashed_in_pieces(tmp_path: Path) -> None:
     (tmp_path / "big-1.0.tar.gz").write_bytes(body)
     found = collect([str(tmp_path / "big-1.0.tar.gz")], [])
     assert found.pledges[0].sha256 == hashlib.sha256(body).hexdigest()
+
+
+def test_what_is_longer_than_a_name_can_be_is_read_as_a_pair() -> None:
+    """The file system says neither yes nor no to it."""
+    long = f"{'d' * 200}-1.1.tar.gz"
+    assert collect([], [f"{long}=sha256:{'a' * 64}"]).pledges == (Pledge(filename=long, sha256="a" * 64),)
+    for named, expected in (([f"{'d' * 300}.whl"], []), ([], ["d" * 300])):
+        with pytest.raises(Misused, match="ddd"):
+            collect(named, expected)

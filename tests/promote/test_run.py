@@ -207,7 +207,7 @@ async def test_a_refusal_within_a_wave_lets_the_others_finish(scene: Scene) -> N
     states = {file.filename: file.state for file in result.files}
     assert states == {
         FIRST: FileState.PUSHED,
-        SECOND: FileState.PUSHING,
+        SECOND: FileState.PLANNED,
         THIRD: FileState.PUSHED,
         SDIST: FileState.PLANNED,
     }

@@ -84,8 +84,8 @@ class CutServer:
     async def abandon(self, promotion: str) -> PromotionView:
         return await self._steps.step(lambda: self._server.abandon(promotion))
 
-    async def find(self, releases: Sequence[str], stage: str) -> PromotionList:
-        return await self._steps.step(lambda: self._server.find(releases, stage))
+    async def under_way(self, releases: Sequence[str], stage: str) -> PromotionList:
+        return await self._steps.step(lambda: self._server.under_way(releases, stage))
 
     @contextlib.asynccontextmanager
     async def open(self, url: str) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -179,7 +179,7 @@ async def test_a_run_without_an_overlay_stops_pushing_with_its_lease(tmp_path: P
 
 @st.composite
 def scripts(draw: st.DrawFn) -> dict[str, list[Happens]]:
-    happens = st.sampled_from([one for one in Happens if one is not Happens.FORBIDDEN])
+    happens = st.sampled_from([one for one in Happens if one not in {Happens.FORBIDDEN, Happens.UNAUTHORIZED}])
     return {name: draw(st.lists(happens, max_size=4)) for name in NAMES}
 
 
@@ -219,7 +219,7 @@ def test_whatever_upstream_does_reruns_end_as_one_clean_run(
 
 @pytest.mark.parametrize("when", ["pushing", "waiting"])
 async def test_a_cancelled_run_lets_its_lease_go(tmp_path: Path, when: str) -> None:
-    """Ctrl-C ends the lease at once, so that the next run need not wait for it."""
+    """Ctrl-C ends the lease at once, so that the next run need not wait for it; how far it came is told."""
     scene = Scene(tmp_path)
     scene.upstream.script[NAMES[0]] = [Happens.CUT]
     reached = asyncio.Event()
@@ -235,8 +235,10 @@ async def test_a_cancelled_run_lets_its_lease_go(tmp_path: Path, when: str) -> N
     await reached.wait()
     await asyncio.sleep(0)
     running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
+    result = await running
+    assert result.ending is Ending.FAILED
+    assert result.problem == "Stopped."
+    assert result.may_be_out
     assert scene.server.calls[-1] == "end"
     began_s = scene.time.now_s
     await scene.server.plan(scene.order())

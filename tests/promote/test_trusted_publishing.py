@@ -19,6 +19,7 @@ from tests.promote.runs import Heard
 from tests.promote.test_push import serving
 from tests.pypi import faults, orders
 from tests.pypi.faults import Fault, Point
+from tests.pypi.jobs import AUDIENCE
 from tests.pypi.orders import Job, Publisher
 from tests.pypi.server import ScriptedPypi, pypi
 
@@ -28,6 +29,7 @@ VARIABLES = (
     "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
     "GITLAB_CI",
     "PYPI_ID_TOKEN",
+    "SCRIPTED_ID_TOKEN",
     "GOOGLE_SERVICE_ACCOUNT_NAME",
     "BUILDKITE",
     "CIRCLECI",
@@ -125,6 +127,20 @@ async def test_a_token_is_renewed_with_a_new_identity(ci: Ci) -> None:
     assert len(set(ci.heard.secrets)) == 4
 
 
+async def test_a_token_ends_with_its_time(ci: Ci) -> None:
+    """Which is told of each one that was given out, also after it was replaced."""
+    await ci.start(Job())
+    credential = await ci.begin()
+    first = await credential.authorization()
+    await ci.index.do(orders.Advance(800))
+    second = await credential.authorization()
+    assert not credential.has_ended(first)
+    await ci.index.do(orders.Advance(110))
+    assert credential.has_ended(first)
+    assert not credential.has_ended(second)
+    assert not credential.has_ended("Basic bm9uZQ==")
+
+
 async def test_tokens_of_twenty_seconds_are_renewed_for_every_file(ci: Ci) -> None:
     """A token that never lasts five minutes is used for one file, then replaced."""
     await ci.index.do(orders.Rules(mint_life_s=20))
@@ -216,7 +232,10 @@ async def test_refusals_are_shown_with_what_to_do(
 
 @pytest.mark.parametrize(
     ("job", "words"),
-    [(Job(permitted=False), "id-token: write"), (Job(kind="gitlab", permitted=False), "PYPI_ID_TOKEN: aud: pypi")],
+    [
+        (Job(permitted=False), "id-token: write"),
+        (Job(kind="gitlab", permitted=False), "SCRIPTED_ID_TOKEN: aud: scripted"),
+    ],
 )
 async def test_a_job_without_permission_is_told_how_to_get_it(ci: Ci, job: Job, words: str) -> None:
     """The mend of the workflow file is in the message."""
@@ -257,7 +276,7 @@ async def test_an_audience_is_asked_for_again(ci: Ci) -> None:
     await ci.begin()
     assert len(ci.slept) == 2
     await ci.index.do(Fault(at=Point.AUDIENCE, action=faults.Close(), times=None))
-    with pytest.raises(Refused, match="did not answer"):
+    with pytest.raises(Refused, match="could not be asked for Trusted Publishing"):
         await ci.begin()
 
 
@@ -291,7 +310,7 @@ async def minting(answer: Answering) -> AsyncIterator[str]:
 
     async def handler(request: web.Request) -> web.StreamResponse:
         if request.path == "/_/oidc/audience":
-            return web.json_response({"audience": "pypi"})
+            return web.json_response({"audience": AUDIENCE})
         return await answer(request)
 
     async with serving(handler) as url:
@@ -382,13 +401,15 @@ async def test_a_token_without_an_end_is_assumed_to_last_a_quarter_of_an_hour(ci
     [
         ("https://index.example/legacy/", "pypi"),
         ("https://index.example/legacy/", "testpypi"),
+        ("https://index.example/legacy/", "sigstore"),
+        ("http://127.0.0.1/legacy/", "pypi"),
         ("https://test.pypi.org/legacy/", "pypi"),
         ("https://upload.pypi.org/legacy/", "testpypi"),
         ("https://upload.pypi.org/legacy/", "sigstore"),
     ],
 )
 def test_no_index_gets_an_identity_for_another(url: str, audience: str) -> None:
-    """With a token for PyPI's audience any index could publish on PyPI: it is not made."""
+    """With a token for PyPI's audience any index could publish on PyPI: it is not made, nor for a listener here."""
     with pytest.raises(Refused):
         checked_audience(audience, target(url))
 
@@ -399,11 +420,11 @@ def test_no_index_gets_an_identity_for_another(url: str, audience: str) -> None:
         ("https://index.example/legacy/", "index.example"),
         ("https://test.pypi.org/legacy/", "testpypi"),
         ("https://upload.pypi.org/legacy/", "pypi"),
-        ("http://127.0.0.1/legacy/", "pypi"),
+        ("http://127.0.0.1/legacy/", "scripted"),
     ],
 )
 def test_each_index_gets_an_identity_for_itself(url: str, audience: str) -> None:
-    """PyPI's audiences are its own; this machine may play PyPI."""
+    """PyPI's audiences are its own, and every other index has one of its own."""
     assert checked_audience(audience, target(url)) == audience
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tests.pypi.orders import ADA, TOKEN, Publisher, Token
+from tests.pypi.orders import ADA, TOKEN, TOKENS_BEGIN, Publisher, Token
 from tests.pypi.recording import CredentialKind
 
 _USER: Final = "__token__"
@@ -54,7 +54,7 @@ class Accounts:
 
     def mint(self, publisher: Publisher, expires_at_s: float) -> Minted:
         """Make a token for the projects of a publisher."""
-        minted = Minted("pypi-AgEIcHlwaS5vcmc" + secrets.token_urlsafe(96), publisher, expires_at_s)
+        minted = Minted(TOKENS_BEGIN + secrets.token_urlsafe(96), publisher, expires_at_s)
         self._minted[minted.text] = minted
         return minted
 

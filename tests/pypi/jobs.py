@@ -6,7 +6,8 @@ from typing import Final
 from tests.pypi.jwt import Claims
 from tests.pypi.orders import Job, Kind
 
-AUDIENCE: Final = "pypi"
+# Its own: an identity for PyPI's audience is for PyPI alone.
+AUDIENCE: Final = "scripted"
 ISSUERS: Final[Mapping[Kind, str]] = {
     "github": "https://token.actions.githubusercontent.com",
     "gitlab": "https://gitlab.com",

@@ -16,22 +16,20 @@ Kind = Literal["github", "gitlab"]
 MIB: Final = 2**20
 DAY_S: Final = 86_400
 
+ADA: Final = "ada"
+# Their location is `pypi.test`, an index of its own: a token of pypi.org is for no other one, not even for this model.
+TOKENS_BEGIN: Final = "pypi-AgEJcHlwaS50ZXN0"
+
 
 def pypi_token(label: str) -> str:
-    """Form a token that looks like one of pypi.org (trusted-publishing §5); nobody knows it until it is ordered."""
-    return "pypi-AgEIcHlwaS5vcmc" + _noise(label)
-
-
-def testpypi_token(label: str) -> str:
-    """Form a token that looks like one of test.pypi.org."""
-    return "pypi-AgENdGVzdC5weXBpLm9yZw" + _noise(label)
+    """Form a token in the shape of pypi.org's (trusted-publishing §5); nobody knows it until it is ordered."""
+    return TOKENS_BEGIN + _noise(label)
 
 
 def _noise(label: str) -> str:
     return hashlib.sha512(label.encode()).hexdigest()[:100]
 
 
-ADA: Final = "ada"
 TOKEN: Final = pypi_token(ADA)
 
 

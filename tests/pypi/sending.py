@@ -11,6 +11,7 @@ import aiohttp
 
 from tests.builders import Built
 from tests.fakes.index import JSON
+from tests.pypi.jobs import AUDIENCE
 from tests.pypi.orders import TOKEN, Job
 from tests.pypi.scripting import Pypi
 from tests.running import basic
@@ -112,7 +113,7 @@ async def minted(index: Pypi, job: Job) -> str:
     environment = await index.job(job)
     async with aiohttp.ClientSession() as session:
         ask = {"Authorization": f"bearer {environment['ACTIONS_ID_TOKEN_REQUEST_TOKEN']}"}
-        url = environment["ACTIONS_ID_TOKEN_REQUEST_URL"] + "&audience=pypi"
+        url = environment["ACTIONS_ID_TOKEN_REQUEST_URL"] + f"&audience={AUDIENCE}"
         async with session.get(url, headers=ask) as response:
             identity = (await response.json())["value"]
         async with session.post(f"{index.url}/_/oidc/mint-token", json={"token": identity}) as response:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.builders import wheel
 from tests.pypi.faults import Answer, Fault, Point
-from tests.pypi.jobs import claims_of
+from tests.pypi.jobs import AUDIENCE, claims_of
 from tests.pypi.orders import Advance, Job, Project, Publisher, Rules
 from tests.pypi.sending import minted, page_files, send
 from tests.pypi.server import ScriptedPypi, pypi
@@ -23,7 +23,7 @@ async def index() -> AsyncIterator[ScriptedPypi]:
         yield index
 
 
-async def identity(environment: Mapping[str, str], audience: str = "pypi") -> str:
+async def identity(environment: Mapping[str, str], audience: str = AUDIENCE) -> str:
     """Ask for an identity token as a step of a GitHub job does."""
     headers = {"Authorization": f"bearer {environment['ACTIONS_ID_TOKEN_REQUEST_TOKEN']}"}
     url = f"{environment['ACTIONS_ID_TOKEN_REQUEST_URL']}&audience={audience}"
@@ -52,7 +52,7 @@ async def refused(index: ScriptedPypi, token: object) -> tuple[str, str]:
 async def test_a_job_publishes(index: ScriptedPypi) -> None:
     """Audience, identity, mint, upload: each new identity token is good for one mint, what is minted for 900 s."""
     async with aiohttp.ClientSession() as session, session.get(f"{index.url}/_/oidc/audience") as response:
-        assert await response.json() == {"audience": "pypi"}
+        assert await response.json() == {"audience": AUDIENCE}
     environment = await index.job(Job())
     status, answer = await mint(index, {"token": await identity(environment)})
     assert (status, answer["success"]) == (200, True)
@@ -77,8 +77,8 @@ async def test_an_identity_token_is_good_once(index: ScriptedPypi) -> None:
     assert await refused(index, token) == ("invalid-reuse-token", "invalid token: already used")
     await index.do(Publisher(kind="gitlab", projects=("demo",), workflow=".gitlab-ci.yml"))
     environment = await index.job(Job(kind="gitlab", workflow=".gitlab-ci.yml"))
-    assert (await mint(index, {"token": environment["PYPI_ID_TOKEN"]}))[0] == 200
-    assert (await refused(index, environment["PYPI_ID_TOKEN"]))[0] == "invalid-reuse-token"
+    assert (await mint(index, {"token": environment["SCRIPTED_ID_TOKEN"]}))[0] == 200
+    assert (await refused(index, environment["SCRIPTED_ID_TOKEN"]))[0] == "invalid-reuse-token"
 
 
 async def test_short_lives_end(index: ScriptedPypi) -> None:
@@ -107,7 +107,7 @@ OTHERS = {
 async def test_another_job_is_no_publisher(index: ScriptedPypi, job: Job) -> None:
     """Repository, owner, workflow and event must be those of the publisher."""
     environment = await index.job(job)
-    token = environment.get("PYPI_ID_TOKEN") or await identity(environment)
+    token = environment.get("SCRIPTED_ID_TOKEN") or await identity(environment)
     code, description = await refused(index, token)
     assert code == "invalid-publisher"
     assert description.startswith("valid token, but no corresponding publisher")
@@ -170,7 +170,7 @@ async def test_a_minted_token_is_for_its_projects(index: ScriptedPypi) -> None:
 async def test_a_job_without_permission_has_no_identity(index: ScriptedPypi) -> None:
     """Its environment lacks the variables; a secret that is none gets 401; the endpoint can fail."""
     assert "ACTIONS_ID_TOKEN_REQUEST_URL" not in await index.job(Job(permitted=False))
-    assert "PYPI_ID_TOKEN" not in await index.job(Job(kind="gitlab", permitted=False))
+    assert "SCRIPTED_ID_TOKEN" not in await index.job(Job(kind="gitlab", permitted=False))
     environment = await index.job(Job())
     url = environment["ACTIONS_ID_TOKEN_REQUEST_URL"]
     async with aiohttp.ClientSession() as session:
@@ -188,7 +188,7 @@ async def test_a_job_without_permission_has_no_identity(index: ScriptedPypi) -> 
 
 def test_claims_name_the_job() -> None:
     """A job's claims are those that the documentation of its platform names."""
-    claims = claims_of(Job(environment="live"), audience="pypi", jti="1", now_s=1000.9)
+    claims = claims_of(Job(environment="live"), audience=AUDIENCE, jti="1", now_s=1000.9)
     assert claims["sub"] == "repo:octo/demo:environment:live"
     assert claims["job_workflow_ref"] == "octo/demo/.github/workflows/release.yml@refs/heads/main"
     assert (claims["iat"], claims["exp"]) == (1000, 1300)

@@ -1,0 +1,104 @@
+"""How `overlay promote` ends where it is used wrongly, stopped, or cannot say how it ended."""
+
+import resource
+import signal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from overlay.cli.promote_report import PromoteReport
+from overlay.domain.wire_promotions import PromotionList
+from tests.cli.conftest import Command
+from tests.e2e.promoting import demo, scripted
+from tests.pypi.faults import Fault, Hang, Point
+from tests.pypi.orders import TOKEN, OpenGate
+
+BUILT = demo()
+WHEEL, SDIST = BUILT
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--dry-run"],
+        ["--expect", f"{WHEEL.filename}=sha256:{WHEEL.sha256}"],
+        ["--partial"],
+        ["--ignore-rule", "local-version"],
+        ["--no-wait"],
+        ["--timeout", "600"],
+        ["--attest"],
+        ["--no-attestations"],
+    ],
+    ids=lambda words: words[0],
+)
+async def test_nothing_else_is_ordered_with_abandon(command: Command, words: list[str]) -> None:
+    """A dry run of it would give the promotion up all the same."""
+    ran = await command("promote", "--abandon", *words, "demo==1.1")
+    assert ran.code == 2
+    assert f"leave out {words[0]}" in ran.err
+
+
+async def test_json_is_printed_for_wrong_usage_too(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads it need not read the sentence on standard error."""
+    monkeypatch.delenv("OVERLAY_URL")
+    ran = await command("promote", "--json", "demo==1.1")
+    told = msgspec.json.decode(ran.out, type=PromoteReport)
+    assert (ran.code, told.exit_code, told.outcome) == (2, 2, "failed")
+    assert "OVERLAY_URL" in told.problem
+    assert "OVERLAY_URL" in ran.err
+
+
+async def test_a_summary_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
+    """A job in a container has no such file; all is live, and the report says so."""
+    async with scripted(tmp_path, BUILT) as (_, stage):
+        job = stage.job(*BUILT, TWINE_PASSWORD=TOKEN, GITHUB_STEP_SUMMARY=str(tmp_path / "none" / "summary"))
+        ran = await job.run("--json", *job.dist)
+    assert ran.code == 0, ran.err
+    assert ran.report.outcome == "live"
+    assert "warning: the step summary cannot be written: No such file" in ran.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_run_that_is_stopped_says_how_far_it_came(tmp_path: Path, number: signal.Signals) -> None:
+    """As JSON and in the summary: whoever cancelled the job wants to know what is out."""
+    summary = tmp_path / "summary"
+    held = Fault(at=Point.RECEIVED, action=Hang("here"), subject=WHEEL.filename)
+    async with scripted(tmp_path, BUILT, held) as (pypi, stage):
+        job = stage.job(*BUILT, TWINE_PASSWORD=TOKEN, GITHUB_STEP_SUMMARY=str(summary))
+        process = await job.start("--json", *job.dist)
+        await pypi.reached("here")
+        process.send_signal(number)
+        ran = await job.ended()
+        await pypi.do(OpenGate("here"))
+        assert ran.code == 1
+        assert ran.report.problem == "Stopped."
+        assert [file.state for file in ran.report.files] == ["pushing", "planned"]
+        assert "The same command goes on" in summary.read_text()
+        (waiting,) = await stage.promotions("demo==1.1")
+        assert waiting.state == "waiting"
+        given_up = await stage.job().run("--abandon", "--json", "demo==1.1", "other==1.0")
+        (view,) = msgspec.json.decode(given_up.out, type=PromotionList).promotions
+        assert (view.id, view.state) == (waiting.id, "abandoned")
+
+
+async def test_a_refusal_of_the_plan_names_its_rules_as_json(tmp_path: Path) -> None:
+    """A script decides by the rule, not by the sentence."""
+    async with scripted(tmp_path, BUILT) as (_, stage):
+        job = stage.job(WHEEL, TWINE_PASSWORD=TOKEN)
+        ran = await job.run("--json", *job.dist)
+    assert ran.code == 3
+    assert ran.report.refusals
+    assert all(refusal.sentence in ran.report.problem for refusal in ran.report.refusals)
+
+
+async def test_a_full_disk_is_not_taken_for_the_output(tmp_path: Path) -> None:
+    """A limit on the size of files stands for it: nothing was pushed, and TMPDIR helps."""
+    async with scripted(tmp_path, BUILT) as (pypi, stage):
+        job = stage.job(*BUILT, TWINE_PASSWORD=TOKEN)
+        process = await job.start("--json", *job.dist)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, 0))
+        ran = await job.ended()
+        assert not (await pypi.recording()).posts()
+    assert ran.code == 3, ran.err
+    assert "TMPDIR" in ran.report.problem
