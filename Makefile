@@ -12,7 +12,8 @@
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
-PROCESSES := $(shell nproc 2>/dev/null || echo 2)
+# Half as many again as there are cores: many tests wait for servers that they started.
+PROCESSES := $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
 # The conftest asks the same question of FULL.
 SLOW := $(if $(filter-out 0,$(FULL)),,-m "not slow")
 # -qq: errors only

@@ -5,16 +5,18 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from overlay.domain.layout import record_key, sidecar_key
-from overlay.domain.names import MAIN, StageId
-from overlay.domain.ports import Documents, StageLedger
-from overlay.domain.promotion import FileState, PlannedFile, PromotionId, ReleaseName, Underway
+from overlay.domain.layout import ENDED, record_key, sidecar_key
+from overlay.domain.ledger_port import StageLedger
+from overlay.domain.names import MAIN, ReleaseName, StageId
+from overlay.domain.ports import Documents
+from overlay.domain.promotion import FileState, PlannedFile, PromotionId, Underway
 from overlay.domain.promotion_plan import Rules
 from overlay.domain.records import Record, encode
 from overlay.domain.rights import Right, Token
 from overlay.domain.stage import StagedFile
 from overlay.services.facts import facts_reader
-from overlay.services.promotion_planning import Planned, Planning, PromotionSettings, Wanted
+from overlay.services.promotion_orders import Planned, PromotionSettings, Wanted
+from overlay.services.promotion_planning import Planning
 from overlay.services.promotion_survey import Survey
 from overlay.services.promotions import Promotions, Step
 from overlay.services.rebuild import rebuild
@@ -130,7 +132,7 @@ class Desk:
         return {key for key in self.documents.held if key.startswith("state/promotions/")}
 
     def receipts(self) -> set[str]:
-        return {key for key in self.documents.held if key.startswith("receipts/")}
+        return {key for key in self.documents.held if key.startswith("receipts/") and not key.startswith(ENDED)}
 
 
 def wanted(*files: StagedFile, run: str = "a", **changes: object) -> Wanted:

@@ -13,26 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from overlay.domain.errors import LedgerUnavailable, StoreFull, StoreUnavailable
+from overlay.domain.errors import LedgerUnavailable, OverlayError, StoreFull, StoreUnavailable
+from overlay.domain.events import EventFeed
+from overlay.domain.ledger_port import Ending, Lead, LedgerState, StageLedger
 from overlay.domain.names import NormalizedName, Revision, StageId, UploadId
-from overlay.domain.ports import (
-    BlobInfo,
-    BlobKey,
-    BlobStore,
-    BlobWriter,
-    Documents,
-    Ending,
-    Lead,
-    LedgerState,
-    StageLedger,
-)
-from overlay.domain.promotion import Freeze, PromotionId
+from overlay.domain.ports import BlobInfo, BlobKey, BlobStore, BlobWriter, Documents
+from overlay.domain.promotion import Freeze, PromotionEnding, PromotionId
 from overlay.domain.rights import Token
 from overlay.domain.stage import (
     Admitted,
     AlreadyStaged,
     Claim,
-    EventFeed,
+    Entry,
     Gone,
     Staged,
     StagedFile,
@@ -43,7 +35,9 @@ from overlay.domain.stage import (
 
 Result = TypeVar("Result")
 
-_LEDGER_STEPS: Final = frozenset({"admit", "stage", "forget", "freeze", "renew", "thaw", "put token", "drop token"})
+_LEDGER_STEPS: Final = frozenset(
+    {"admit", "stage", "forget", "mark live", "freeze", "renew", "overtake", "thaw", "put token", "drop token"}
+)
 
 OWNER: ContextVar[str] = ContextVar("OWNER", default="")
 """Whose work a step is, for `Turns`; tasks inherit it."""
@@ -166,7 +160,8 @@ class Steps:
         if fault is None or number != fault.at:
             return await work()
         if fault.took_effect:
-            await work()
+            with contextlib.suppress(OverlayError):  # a refusal is an answer, too
+                await work()
         error = fault.error(name)
         self.dead = isinstance(error, Killed)
         raise error
@@ -290,9 +285,15 @@ class FaultyLedger:
         self._inner = inner
         self._steps = steps
 
-    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token], freezes: Sequence[Freeze] = ()) -> None:
+    async def load(
+        self,
+        files: Sequence[StagedFile],
+        tokens: Sequence[Token],
+        freezes: Sequence[Freeze] = (),
+        live: Sequence[UploadId] = (),
+    ) -> None:
         self._steps.alive()
-        await self._inner.load(files, tokens, freezes)
+        await self._inner.load(files, tokens, freezes, live)
 
     async def state(self) -> LedgerState:
         self._steps.alive()
@@ -310,9 +311,9 @@ class FaultyLedger:
         self._steps.alive()
         return await self._inner.snapshot(project, stages)
 
-    async def entry(self, project: NormalizedName, upload: UploadId) -> StagedFile | Gone | None:
+    async def entries(self, project: NormalizedName, uploads: Sequence[UploadId]) -> tuple[Entry, ...]:
         self._steps.alive()
-        return await self._inner.entry(project, upload)
+        return await self._inner.entries(project, uploads)
 
     async def index(self) -> StageIndex:
         self._steps.alive()
@@ -339,6 +340,13 @@ class FaultyLedger:
     async def forget(self, project: NormalizedName, uploads: Sequence[UploadId], gone: Ending) -> tuple[Gone, ...]:
         return await self._steps.take("forget", lambda: self._inner.forget(project, uploads, gone))
 
+    async def mark_live(self, uploads: Sequence[UploadId]) -> None:
+        await self._steps.take("mark live", lambda: self._inner.mark_live(uploads))
+
+    async def marked_live(self) -> frozenset[UploadId]:
+        self._steps.alive()
+        return await self._inner.marked_live()
+
     async def freeze(self, wanted: Freeze) -> Freeze:
         return await self._steps.take("freeze", lambda: self._inner.freeze(wanted))
 
@@ -347,8 +355,13 @@ class FaultyLedger:
             "renew", lambda: self._inner.renew(promotion, fence=fence, until_us=until_us, durable=durable)
         )
 
-    async def thaw(self, promotion: PromotionId) -> None:
-        await self._steps.take("thaw", lambda: self._inner.thaw(promotion))
+    async def overtake(self, promotion: PromotionId) -> bool:
+        return await self._steps.take("overtake", lambda: self._inner.overtake(promotion))
+
+    async def thaw(self, promotion: PromotionId, ending: PromotionEnding, *, unless_durable: bool = False) -> bool:
+        return await self._steps.take(
+            "thaw", lambda: self._inner.thaw(promotion, ending, unless_durable=unless_durable)
+        )
 
     async def freezes(self) -> tuple[Freeze, ...]:
         self._steps.alive()

@@ -7,12 +7,14 @@ from typing import Final, Protocol
 
 import pytest
 
-from overlay.domain.ports import StageLedger
-from overlay.domain.stage import Staged, StagedFile
+from overlay.domain.ledger_port import StageLedger
+from overlay.domain.names import NormalizedName, UploadId
+from overlay.domain.stage import Entry, Staged, StagedFile
 from overlay.storage.ledger_memory import MemoryLedger
 from overlay.storage.ledger_redis import RedisLedger, redis_ledger
 from overlay.storage.redis_url import parse
 from tests.redis_servers import RedisServer, cluster_url
+from tests.staged import DEMO
 
 NOW_US: Final = 1_700_000_000_000_000
 _PATIENCE_S: Final = 30.0  # longer than any pause that is only load
@@ -89,6 +91,12 @@ def open_ledger(
         now_us=now_us,
         patience_s=patience_s,
     )
+
+
+async def entry(ledger: StageLedger, upload: UploadId, project: NormalizedName = DEMO) -> Entry:
+    """Look one upload up."""
+    (found,) = await ledger.entries(project, (upload,))
+    return found
 
 
 async def stage(ledger: StageLedger, file: StagedFile, *, replace: bool = True) -> Staged:

@@ -9,9 +9,10 @@ from typing import Final, ParamSpec, TypeVar
 
 from overlay.domain.errors import UnknownRelease
 from overlay.domain.layout import HISTORY, RECORDS, upload_of_document
+from overlay.domain.ledger_port import StageLedger
 from overlay.domain.names import ABSENT, MAIN, NormalizedName, UploadId
 from overlay.domain.page import UpstreamPage
-from overlay.domain.ports import BlobStore, Documents, StageLedger
+from overlay.domain.ports import BlobStore, Documents
 from overlay.domain.records import HistoryEntry, Record, decode
 from overlay.domain.rights import Right, Token
 from overlay.domain.stage import Gone, StagedFile

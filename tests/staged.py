@@ -2,8 +2,8 @@
 
 import hashlib
 
-from overlay.domain.names import MAIN, NormalizedName, Serial, StageId, UploadId, project_name
-from overlay.domain.promotion import Freeze, PromotionId, ReleaseName
+from overlay.domain.names import MAIN, NormalizedName, ReleaseName, Serial, StageId, UploadId, project_name
+from overlay.domain.promotion import Freeze, Outcome, PromotionEnding, PromotionId
 from overlay.domain.rights import Right, Token
 from overlay.domain.stage import ArchiveFacts, Claim, StagedFile
 
@@ -104,3 +104,4 @@ def token(
 
 
 DEMO = NormalizedName("demo")
+GIVEN_UP = PromotionEnding(outcome=Outcome.ABANDONED, at_us=1_700_000_000_000_000, who="bob")

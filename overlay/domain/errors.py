@@ -12,7 +12,7 @@
     │   ├── NotAuthenticated, ForeignToken
     │   └── NotGranted, ProjectQuarantined
     ├── Conflict            the request is fine but meets something that is there
-    │   ├── FileExists, StoreInUse
+    │   ├── FileExists, StaysLive, StoreInUse
     │   └── ReleaseFrozen, StagedChanged, PromotionRunning, PromotionLost, PromotionRefused  (promotion_errors, too)
     ├── Unavailable         ask again later
     │   ├── UpstreamUnavailable, StoreUnavailable, Draining
@@ -182,6 +182,17 @@ class FileExists(Conflict):
         super().__init__(f"File already exists ({filename!r}, with sha256 hash {held_sha256!r}, is {where}).")
         self.filename = filename
         self.held_sha256 = held_sha256
+
+
+class StaysLive(Conflict):
+    """What was to be withdrawn is live by now; `since` is that moment in words, "" where it is not known."""
+
+    def __init__(self, what: str, *, since: str) -> None:
+        self.what = what
+        super().__init__(
+            f"{what} is live upstream{since and f' since {since}'}: yank or delete it there. It leaves the overlay by "
+            "itself."
+        )
 
 
 class StoreInUse(Conflict):

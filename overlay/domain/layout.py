@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from overlay.domain.names import NormalizedName, UploadId
+from overlay.domain.names import NormalizedName, ReleaseName, StageId, UploadId
 from overlay.domain.ports import BlobKey
 from overlay.domain.promotion import PromotionId
 
@@ -12,6 +12,8 @@ HISTORY: Final = "history/"
 TOKENS: Final = "state/tokens/"
 PROMOTIONS: Final = "state/promotions/"
 RECEIPTS: Final = "receipts/"
+ENDED: Final = "receipts/by-release/"
+"""What finds the receipts of a release: documents whose keys say everything."""
 STORE_MARK: Final = "state/store.json"
 """Says that a store lies here, and in which layout; readiness reads it."""
 SWEEP_MARK: Final = "state/sweep.json"
@@ -78,6 +80,23 @@ def journal_key(promotion: PromotionId, upload: UploadId) -> str:
 def receipt_key(promotion: PromotionId) -> str:
     """Name the document of a promotion that ended."""
     return f"{RECEIPTS}{promotion}.json"
+
+
+def ended_key(release: ReleaseName, stage: StageId, promotion: PromotionId) -> str:
+    """Name the document by which a release's receipt is found."""
+    return f"{ended_prefix(release.project)}{release.version}/{stage}/{promotion}.json"
+
+
+def ended_prefix(project: NormalizedName) -> str:
+    """Return the prefix of what finds the receipts of a project."""
+    return f"{ENDED}{project}/"
+
+
+def ended_of_document(key: str) -> tuple[ReleaseName, StageId, PromotionId]:
+    """Return what the key of a document below ENDED says."""
+    project, version, stage, name = key.removeprefix(ENDED).split("/")
+    release = ReleaseName(NormalizedName(project), version)
+    return release, StageId(stage), PromotionId(name.removesuffix(".json"))
 
 
 def promotion_of_document(key: str) -> PromotionId:

@@ -12,7 +12,7 @@ from overlay.domain.rights import EVERY_PROJECT
 from overlay.domain.stage import Gone, Reason, StagedFile, StageSnapshot
 
 
-class Outcome(Enum):
+class Visibility(Enum):
     """What a caller gets of a staged file."""
 
     LISTED = "listed"
@@ -35,20 +35,20 @@ class Standing(StrEnum):
     ENDED = "ended"
 
 
-_OUTCOMES: Final = {
-    Standing.STAGED: Outcome.LISTED,
-    Standing.LIVE: Outcome.UNLISTED,
-    Standing.REPLACED: Outcome.UNLISTED,
-    Standing.CONFLICT: Outcome.DENIED,
-    Standing.QUARANTINED: Outcome.DENIED,
-    Standing.FOREIGN: Outcome.DENIED,
-    Standing.ENDED: Outcome.DENIED,
+_VISIBILITY_OF: Final = {
+    Standing.STAGED: Visibility.LISTED,
+    Standing.LIVE: Visibility.UNLISTED,
+    Standing.REPLACED: Visibility.UNLISTED,
+    Standing.CONFLICT: Visibility.DENIED,
+    Standing.QUARANTINED: Visibility.DENIED,
+    Standing.FOREIGN: Visibility.DENIED,
+    Standing.ENDED: Visibility.DENIED,
 }
 
 
-def outcome(standing: Standing) -> Outcome:
+def visibility(standing: Standing) -> Visibility:
     """Say what a caller gets."""
-    return _OUTCOMES[standing]
+    return _VISIBILITY_OF[standing]
 
 
 def standing(file: StagedFile, upstream: PageFacts | None, snapshots: Iterable[StageSnapshot]) -> Standing:

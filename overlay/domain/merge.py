@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
+from overlay.domain.names import CanonicalVersion, canonical_version
 from overlay.domain.page import File, ProjectPage
 from overlay.domain.stage import StagedFile
 
-NOT_YANKED: Final[Mapping[str, bool | str]] = {}
+NOT_YANKED: Final[Mapping[CanonicalVersion, bool | str]] = {}
 
 
 def merge(page: ProjectPage, staged: Sequence[File], versions: Sequence[str]) -> ProjectPage:
@@ -41,7 +42,7 @@ def union(upstream: Sequence[str], staged: Iterable[str]) -> tuple[str, ...]:
     return (*upstream, *sorted(new, key=lambda version: (Version(version), version)))
 
 
-def shown(file: StagedFile, files_base: str, yanked: Mapping[str, bool | str] = NOT_YANKED) -> File:
+def shown(file: StagedFile, files_base: str, yanked: Mapping[CanonicalVersion, bool | str] = NOT_YANKED) -> File:
     """Form the simple API's noun for a staged file.
 
     `files_base` leads from the page to the view's root; `yanked` has upstream's word per version, which a staged file
@@ -55,7 +56,7 @@ def shown(file: StagedFile, files_base: str, yanked: Mapping[str, bool | str] = 
         requires_python=file.requires_python,
         # PEP 658: the sidecar is byte for byte the wheel's METADATA; an sdist's PKG-INFO need not be static.
         core_metadata={"sha256": file.metadata_sha256} if file.kind == "wheel" else None,
-        yanked=yanked.get(file.version, False),
+        yanked=yanked.get(canonical_version(file.version), False) if yanked else False,
         size=file.size_bytes,
         upload_time=timestamp(file.staged_at_us),
     )
@@ -70,5 +71,5 @@ def timestamp(at_us: int) -> str:
 def _comparable(version: str) -> Version | str:
     try:
         return Version(version)
-    except InvalidVersion:  # old uploads have versions that PEP 440 does not know
+    except ValueError:  # old uploads have versions that PEP 440 does not know, or of thousands of digits
         return version

@@ -1,15 +1,20 @@
 """Names that prove their own validity: a bare `str` is not one of them."""
 
 import re
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import NewType
 
 from packaging.utils import InvalidName as PackagingInvalidName
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, canonicalize_version
 
 from overlay.domain.errors import InvalidName
 
 NormalizedName = NewType("NormalizedName", str)
 """A project name in PEP 503 form."""
+
+CanonicalVersion = NewType("CanonicalVersion", str)
+"""The one spelling of versions that are equal (PEP 440), "1" for 1.0 and 1.0.0: to compare by, not to show."""
 
 StageId = NewType("StageId", str)
 """Names a stage; `MAIN` unless named."""
@@ -47,6 +52,36 @@ def project_name(raw: str) -> NormalizedName:
         return NormalizedName(canonicalize_name(raw, validate=True))
     except PackagingInvalidName as err:
         raise InvalidName("project name", raw) from err
+
+
+@lru_cache(maxsize=4096)  # the files of a project have the same few versions, and each costs 7 µs
+def canonical_version(version: str) -> CanonicalVersion:
+    """Spell a version as all that are equal to it. What is no version (PEP 440) stays as it is."""
+    return CanonicalVersion(canonicalize_version(version))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReleaseName:
+    """One version of one project; versions that are equal (PEP 440: 1.0 and 1.0.0) name one release, as on PyPI."""
+
+    project: NormalizedName
+    version: str
+    """Normalized, and as it is spelled where the name comes from: to show, not to compare."""
+
+    def __str__(self) -> str:
+        return f"{self.project}=={self.version}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ReleaseName) and self._compared() == other._compared()
+
+    def __lt__(self, other: "ReleaseName") -> bool:
+        return self._compared() < other._compared()
+
+    def __hash__(self) -> int:
+        return hash(self._compared())
+
+    def _compared(self) -> tuple[NormalizedName, CanonicalVersion]:
+        return self.project, canonical_version(self.version)
 
 
 def stage_id(raw: str) -> StageId:

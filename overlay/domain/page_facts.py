@@ -1,5 +1,7 @@
 """What decisions ask of upstream's page: digests, versions, yanks, status (PEP 592, 700, 792).
 
+Versions are canonical: PyPI has one release for 1.0 and 1.0.0, whatever its files are called.
+
 Versions are read out of the file names: a page need not list them before API version 1.1, and `versions` may hold some
 without files. Full parsing of 10,746 names costs 92 ms; splitting them and parsing each version once costs a tenth.
 """
@@ -9,9 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from packaging.version import InvalidVersion, Version
+from packaging.utils import canonicalize_version
+from packaging.version import Version
 
+from overlay.domain.names import CanonicalVersion
+
+# PEP 792's words.
 QUARANTINED: Final = "quarantined"
+ARCHIVED: Final = "archived"
 
 _SDIST: Final = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz", ".tar.Z", ".tar")
 _BUILT: Final = (".egg", ".exe", ".msi", ".rpm", ".dmg", ".deb")
@@ -21,17 +28,19 @@ _PLATFORM: Final = re.compile(r"[.-](?:win32|win-amd64|win-arm64|linux-|macosx-|
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageFacts:
-    """Facts of one page. Versions are in PEP 440's normalized spelling; a name whose version is none has none."""
+    """Facts of one page; a filename whose version is none (PEP 440) has none."""
 
     sha256_of: Mapping[str, str | None]
-    """Filename to sha256 (hex), or None where the page does not say it."""
-    yanked: Mapping[str, bool | str]
+    """Filename to sha256 (lower-case hex), or None where the page does not say it."""
+    filename_of: Mapping[str, str]
+    """The other way round: sha256 to the filename, of several the first."""
+    yanked: Mapping[CanonicalVersion, bool | str]
     """Version to True or the reason, of versions whose files are all yanked."""
-    versions: frozenset[str]
+    versions: frozenset[CanonicalVersion]
     """The versions of the listed files."""
-    first_upload: Mapping[str, str]
+    first_upload: Mapping[CanonicalVersion, str]
     """Version to its earliest `upload-time`, where the page has any."""
-    sdists: Mapping[str, str]
+    sdists: Mapping[CanonicalVersion, str]
     """Version to the filename of its sdist."""
     status: str | None
     """The word of `project-status`."""
@@ -74,19 +83,23 @@ class ListedFile(Protocol):
 def gather(project: str, files: Iterable[ListedFile], status: str | None) -> PageFacts:
     """Collect the facts in one pass. `project` is the page's `name`, which old sdist names are split by."""
     sha256_of: dict[str, str | None] = {}
-    yanked: dict[str, bool | str] = {}
-    first_upload: dict[str, str] = {}
-    sdists: dict[str, str] = {}
-    normalized: dict[str, str | None] = {}
-    kept: set[str] = set()
+    filename_of: dict[str, str] = {}
+    yanked: dict[CanonicalVersion, bool | str] = {}
+    first_upload: dict[CanonicalVersion, str] = {}
+    sdists: dict[CanonicalVersion, str] = {}
+    canonical: dict[str, CanonicalVersion | None] = {}
+    kept: set[CanonicalVersion] = set()
     prefix = _separated(project) + "-"
     for file in files:
         filename = file.filename
-        sha256_of[filename] = file.hashes.get("sha256")
+        sha256 = sha256_in(file.hashes)
+        sha256_of[filename] = sha256
+        if sha256 is not None:
+            filename_of.setdefault(sha256, filename)
         raw = raw_version(filename, prefix)
-        if raw not in normalized:
-            normalized[raw] = _normalized(raw)
-        version = normalized[raw]
+        if raw not in canonical:
+            canonical[raw] = _canonical(raw)
+        version = canonical[raw]
         if version is None:
             continue
         if file.yanked:
@@ -100,12 +113,19 @@ def gather(project: str, files: Iterable[ListedFile], status: str | None) -> Pag
             sdists[version] = filename
     return PageFacts(
         sha256_of=sha256_of,
+        filename_of=filename_of,
         yanked={version: word for version, word in yanked.items() if version not in kept},
         versions=frozenset(kept.union(yanked)),
         first_upload=first_upload,
         sdists=sdists,
         status=status,
     )
+
+
+def sha256_in(hashes: Mapping[str, str]) -> str | None:
+    """Read the sha256 off a file's hashes, in lower case: PEP 691 leaves the case of hex open."""
+    sha256 = hashes.get("sha256")
+    return None if sha256 is None else sha256.lower()
 
 
 def raw_version(filename: str, prefix: str) -> str:
@@ -144,8 +164,9 @@ def _separated(text: str) -> str:
     return text.lower().replace("_", "-").replace(".", "-")
 
 
-def _normalized(raw: str) -> str | None:
+def _canonical(raw: str) -> CanonicalVersion | None:
     try:
-        return str(Version(raw))
-    except InvalidVersion:  # PyPI still lists uploads from before PEP 440
+        return CanonicalVersion(canonicalize_version(Version(raw)))
+    # PyPI still lists uploads from before PEP 440; thousands of digits are a plain ValueError.
+    except ValueError:
         return None

@@ -6,31 +6,21 @@ plans, freezes and writes the journal; bytes are pushed by whoever runs it. Thre
     freeze      in the ledger: keeps the releases as they are. It ends with the run's lease until something may have
                 been pushed (`durable`), then only with the promotion
     document    what was planned, durable
-    journal     a document per file that may have been pushed. It is written before the first byte goes out, and only
-                ever says more: a late write of a run that was overtaken (fencing) makes the next one look once more
+    journal     a document per file that was tried. It is written before the first byte goes out, and says less again
+                only of an attempt that certainly came to nothing (`further`): a late write of a run that was overtaken
+                (fencing) makes the next one look, or push, once more. The freeze stays durable all the while
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import NewType
+from typing import Final, NewType
 
-from overlay.domain.names import NormalizedName, StageId, UploadId
+from overlay.domain.names import NormalizedName, ReleaseName, StageId, UploadId
 from overlay.domain.stage import Kind
 
 PromotionId = NewType("PromotionId", str)
-"""128 random bits, 32 lower-case hex digits."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class ReleaseName:
-    """One version of one project; the version is normalized (PEP 440)."""
-
-    project: NormalizedName
-    version: str
-
-    def __str__(self) -> str:
-        return f"{self.project}=={self.version}"
+"""32 lower-case hex digits, in the order of planning: 48 bits of milliseconds since the epoch, then 80 random ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +57,7 @@ class FileState(StrEnum):
     """How far one file came."""
 
     PLANNED = "planned"
-    """Nothing of it was sent."""
+    """Nothing of it is upstream: it was not sent, or every attempt certainly came to nothing."""
     PUSHING = "pushing"
     """It may have been sent; written before the first byte goes out."""
     PUSHED = "pushed"
@@ -155,6 +145,8 @@ class JournalEntry:
     at_us: int
     fence: int
     """The run that wrote it."""
+    attempt: int = 0
+    """Which of that run's attempts to push it this is about, from 1."""
     status: int | None = None
     """Upstream's HTTP status; None: no answer yet, or it was lost."""
     said: str = ""
@@ -189,6 +181,15 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionEnding:
+    """How, when and by whom a promotion was ended; microseconds since the epoch."""
+
+    outcome: Outcome
+    at_us: int
+    who: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PromotionReceipt:
     """A promotion that ended."""
 
@@ -199,8 +200,31 @@ class PromotionReceipt:
     journal: tuple[JournalEntry, ...]
     """In the order of the files; files that were never pushed are left out."""
 
+    @property
+    def ending(self) -> PromotionEnding:
+        """How it ended, without what became of its files."""
+        return PromotionEnding(outcome=self.outcome, at_us=self.ended_at_us, who=self.ended_by)
 
-def states(promotion: Promotion, journal: Sequence[JournalEntry]) -> Mapping[UploadId, FileState]:
-    """Say how far each file of the plan came."""
-    known = {entry.upload_id: entry.state for entry in journal}
-    return {file.upload_id: known.get(file.upload_id, FileState.PLANNED) for file in promotion.files}
+
+def promotion_id(now_us: int, random: bytes) -> PromotionId:
+    """Form the id of a promotion that is planned now, of ten random bytes."""
+    return PromotionId(f"{now_us // 1000:012x}{random.hex()}")
+
+
+def further(held: JournalEntry | None, said: JournalEntry) -> JournalEntry:
+    """Return what the journal has of a file after a run said this; it may arrive late, or twice.
+
+    An attempt that came to nothing (PLANNED) takes back its own `pushing`, never that of a later attempt, and never
+    what upstream accepted.
+    """
+    if held is None:
+        return said
+    furthest = max(held.state, said.state, key=_FURTHEST.index)
+    if furthest in {FileState.PUSHED, FileState.LIVE}:
+        return replace(said, state=furthest)
+    before, now = (held.fence, held.attempt), (said.fence, said.attempt)
+    is_late = now < before or (now == before and held.state is FileState.PLANNED)
+    return held if is_late else said
+
+
+_FURTHEST: Final = tuple(FileState)

@@ -60,7 +60,7 @@ class PromotionRunning(Conflict):
 
 
 class PromotionLost(Conflict):
-    """The run lost its lease: it ended, was overtaken, or the promotion was given up."""
+    """The run lost its lease: it lapsed, was overtaken, or the promotion ended; or no promotion has this id."""
 
     def __init__(self, promotion: str) -> None:
         super().__init__("This run does not lead the promotion any more: another one took it over, or it was ended.")

@@ -14,16 +14,14 @@ from typing import Final
 from overlay.domain import filenames
 from overlay.domain.findings import Finding, Severity, error
 from overlay.domain.listing import Standing, standing
-from overlay.domain.page_facts import PageFacts
-from overlay.domain.promotion import IgnoredFinding, Promotion, ReleaseName
+from overlay.domain.names import ReleaseName
+from overlay.domain.page_facts import ARCHIVED, PageFacts
+from overlay.domain.promotion import IgnoredFinding, Promotion
 from overlay.domain.promotion_errors import Refusal
 from overlay.domain.rules import judge_release
-from overlay.domain.rules_release import LiveRelease
+from overlay.domain.rules_release import NEW_PROJECT, PROJECT_ARCHIVED, PROJECT_QUARANTINED, LiveRelease
 from overlay.domain.stage import StagedFile, StageSnapshot
 
-NEW_PROJECT: Final = "new-project"
-ARCHIVED: Final = "project-archived"
-QUARANTINED: Final = "project-quarantined"
 NO_TARGET: Final = Refusal(
     rule="target",
     filename="",
@@ -45,15 +43,18 @@ class Candidate:
     """One release that is to be promoted, with all that decides about it."""
 
     release: ReleaseName
+    """Of the spellings of its version that are promoted, the first."""
     pledges: Mapping[str, str]
     """Filename to sha256, of this release's files."""
+    staged: Sequence[StagedFile]
+    """What the stage has of the release."""
     snapshot: StageSnapshot
     """Everything that the stage has of the project."""
     upstream: PageFacts | None
     """None: upstream has no such project."""
     live: LiveRelease
     findings: Mapping[str, Sequence[Finding]]
-    """What the target says about the files themselves, by sha256."""
+    """What the target says about the files themselves, by filename."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,10 @@ class Preflight:
 def assign(
     releases: Collection[ReleaseName], pledges: Mapping[str, str]
 ) -> tuple[Mapping[ReleaseName, Mapping[str, str]], tuple[Refusal, ...]]:
-    """Give each release its pledges. Raises BadUpload for what is no name of a distribution file."""
+    """Give each release its pledges. Raises BadUpload for what is no name of a distribution file.
+
+    Releases whose versions are equal (1.0 and 1.0.0) are one, here as at the target.
+    """
     assigned: dict[ReleaseName, dict[str, str]] = {release: {} for release in sorted(releases)}
     refusals = []
     for filename in sorted(pledges):
@@ -133,7 +137,7 @@ def differing(promotion: Promotion, filenames: Iterable[str]) -> Iterator[Refusa
 
 def _settled(candidate: Candidate) -> tuple[list[StagedFile], list[str], list[Refusal]]:
     """Compare every pledge with upstream and with what is staged."""
-    staged = {file.filename: file for file in _staged(candidate)}
+    staged = {file.filename: file for file in candidate.staged}
     sha256_of = {} if candidate.upstream is None else candidate.upstream.sha256_of
     files, live, refusals = [], [], []
     for filename, pledged in sorted(candidate.pledges.items()):
@@ -163,13 +167,9 @@ def _not_named(candidate: Candidate) -> list[Refusal]:
             sentence=f"{file.filename} is staged for {candidate.release} and was not named. Name it, too, withdraw it, "
             "or leave it out with --partial.",
         )
-        for file in _staged(candidate)
+        for file in candidate.staged
         if file.filename not in candidate.pledges and _stands(candidate, file) is not Standing.LIVE
     ]
-
-
-def _staged(candidate: Candidate) -> list[StagedFile]:
-    return [file for file in candidate.snapshot.files if file.version == candidate.release.version]
 
 
 def _stands(candidate: Candidate, file: StagedFile) -> Standing:
@@ -181,11 +181,11 @@ def _said(
 ) -> Iterator[tuple[str, Finding]]:
     """Yield what the target says, with the file's name, or "" for what is about several files of the release."""
     if rules is Rules.PLAIN:
-        if files and candidate.live.status == "archived":
-            yield "", error(ARCHIVED, f"{candidate.release.project} is archived upstream; unarchive it first.")
+        if files and candidate.live.status == ARCHIVED:
+            yield "", error(PROJECT_ARCHIVED, f"{candidate.release.project} is archived upstream; unarchive it first.")
         return
     for file in files:
-        for found in candidate.findings.get(file.sha256, ()):
+        for found in candidate.findings.get(file.filename, ()):
             yield file.filename, found
     about: dict[Finding, list[str]] = {}
     for file in files:
@@ -227,7 +227,7 @@ def _nothing_named(release: ReleaseName) -> Refusal:
 
 def _quarantined(release: ReleaseName) -> Refusal:
     return Refusal(
-        rule=QUARANTINED,
+        rule=PROJECT_QUARANTINED,
         filename="",
         sentence=f"{release.project} is quarantined upstream: nothing of it is promoted until upstream lifts that.",
     )

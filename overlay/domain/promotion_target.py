@@ -3,6 +3,8 @@
 from typing import Final
 from urllib.parse import urlsplit
 
+from overlay.domain.promotion import Promotion
+from overlay.domain.promotion_errors import Refusal
 from overlay.domain.promotion_plan import Rules
 
 _UPLOAD_URLS: Final = {
@@ -18,6 +20,17 @@ def target_of(simple_url: str, upload_url: str) -> str:
     Only PyPI's own is known without being told: a private package must not go there because a key was forgotten.
     """
     return upload_url or _UPLOAD_URLS.get(simple_url.rstrip("/"), "")
+
+
+def retargeted(promotion: Promotion, target: str) -> Refusal:
+    """Refuse to go on with a promotion that went somewhere else until the operator changed that."""
+    releases = " ".join(map(str, promotion.releases))
+    return Refusal(
+        rule="target",
+        filename="",
+        sentence=f"The promotion under way goes to {promotion.target}, and files of this overlay go to {target} since. "
+        f"Set [upstream] upload_url back to end it, or give it up: overlay promote --abandon {releases}",
+    )
 
 
 def rules_at(target: str, chosen: str) -> Rules:

@@ -30,6 +30,8 @@ class Record:
     """False for an add-only upload until it was shown: till then it takes the name from nobody."""
     live_since_us: int | None = None
     """When upstream was first seen to have the file; microseconds since the epoch."""
+    live_url: str | None = None
+    """Where upstream has the file, once it was seen there."""
     schema: int = SCHEMA
 
 

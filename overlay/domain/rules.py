@@ -1,9 +1,9 @@
 """The promotability report: what PyPI would say to a staged file, before it is asked.
 
-Theory. `judge` depends on nothing but the file, so its findings hold per sha256 and RULES_VERSION and may be
-remembered; `judge_release` depends on what is staged beside it and on upstream now, and is asked again each time.
-Numbers like "step 33" are those of legacy-upload §3; quoted words are PyPI's. The rules are those of one target, PyPI;
-another index (design §7: target `plain`) has other functions of the same two shapes.
+Theory. `judge` depends on nothing but the file's bytes and its name, so its findings hold per sha256, filename and
+RULES_VERSION and may be remembered; `judge_release` depends on what is staged beside it and on upstream now, and is
+asked again each time. Numbers like "step 33" are those of legacy-upload §3; quoted words are PyPI's. The rules are
+those of one target, PyPI; another index (design §7: target `plain`) has other functions of the same two shapes.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def judge_release(
 ) -> tuple[Finding, ...]:
     """Report what PyPI refuses about adding the file to its release now.
 
-    `siblings` are the staged files of the same project and version, with or without `file` itself; `now_s` is in
-    seconds since the epoch.
+    `siblings` are the staged files of the same release (whose versions are equal, however spelled), with or without
+    `file` itself; `now_s` is in seconds since the epoch.
     """
     return rules_release.judge(file, siblings, live, now_s)

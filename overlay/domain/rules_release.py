@@ -2,17 +2,23 @@
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from packaging.utils import canonicalize_name
 
 from overlay.domain.findings import Finding, error, note, warning
+from overlay.domain.page_facts import ARCHIVED, QUARANTINED
 from overlay.domain.stage import StagedFile
 
 # Step 33, warehouse MAXIMUM_AGE_FOR_NEW_UPLOADS_DAYS, since 2026-07-08.
 NEW_FILES_DAYS: Final = 14
+
+NEW_PROJECT: Final = "new-project"
+PROJECT_ARCHIVED: Final = "project-archived"
+PROJECT_QUARANTINED: Final = "project-quarantined"
+SAME_CONTENT: Final = "same-content"
 
 _DAY_S: Final = 86_400
 _STDLIB: Final = frozenset(str(canonicalize_name(name)) for name in sys.stdlib_module_names)
@@ -29,20 +35,27 @@ class LiveRelease:
     sdist: str | None = None
     """The filename of its sdist."""
     project_exists: bool
+    filename_of: Mapping[str, str] = field(default_factory=dict)
+    """sha256 to filename, of all the project's files."""
     status: str | None = None
     """PEP 792."""
 
 
 def judge(file: StagedFile, siblings: Sequence[StagedFile], live: LiveRelease, now_s: float) -> tuple[Finding, ...]:
     """Report what stands in the way of adding the file to its release now."""
-    return (*_project(file, live), *_age(file, live, now_s), *_sdists(file, siblings, live))
+    return (
+        *_project(file, live),
+        *_age(file, live, now_s),
+        *_sdists(file, siblings, live),
+        *_contents(file, siblings, live),
+    )
 
 
 def _project(file: StagedFile, live: LiveRelease) -> Iterator[Finding]:
-    if live.status == "quarantined":
-        yield error("project-quarantined", f"{file.project} is quarantined on PyPI; it takes no files (step 19).")
-    if live.status == "archived":
-        yield error("project-archived", f"{file.project} is archived on PyPI; unarchive it before promoting (step 19).")
+    if live.status == QUARANTINED:
+        yield error(PROJECT_QUARANTINED, f"{file.project} is quarantined on PyPI; it takes no files (step 19).")
+    if live.status == ARCHIVED:
+        yield error(PROJECT_ARCHIVED, f"{file.project} is archived on PyPI; unarchive it before promoting (step 19).")
     if live.status == "deprecated":
         yield note("project-deprecated", f"{file.project} is marked as deprecated on PyPI (PEP 792).")
     if live.project_exists:
@@ -51,7 +64,7 @@ def _project(file: StagedFile, live: LiveRelease) -> Iterator[Finding]:
     if file.project in _STDLIB:
         yield error("stdlib-name", f"PyPI lets nobody create {file.project}: a standard library module has the name.")
     yield note(
-        "new-project",
+        NEW_PROJECT,
         f"{file.project} does not exist on PyPI yet. A token scoped to a project cannot create it (step 13): use a "
         "token for the whole account or a pending trusted publisher.",
     )
@@ -90,3 +103,21 @@ def _sdists(file: StagedFile, siblings: Sequence[StagedFile], live: LiveRelease)
     for other in sorted(other.filename for other in siblings if other.kind == "sdist"):
         if other != file.filename:
             yield error("second-sdist", f"{other} is staged for the release too; PyPI takes only one sdist (step 34).")
+
+
+def _contents(file: StagedFile, siblings: Sequence[StagedFile], live: LiveRelease) -> Iterator[Finding]:
+    # Step 31: no content under two filenames. PyPI looks among all its files; but core metadata inside the bytes names
+    # their project, so what has them is of this one.
+    held = live.filename_of.get(file.sha256, file.filename)
+    if held != file.filename:
+        yield error(
+            SAME_CONTENT,
+            f"PyPI has the same bytes as {held}: 'File already exists' (step 31). Leave {file.filename} out.",
+        )
+    for other in sorted(other.filename for other in siblings if other.sha256 == file.sha256):
+        if other != file.filename:
+            yield error(
+                SAME_CONTENT,
+                f"{other} is staged for the release with the same bytes; of the two PyPI takes one: 'File already "
+                "exists' (step 31).",
+            )

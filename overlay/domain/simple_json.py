@@ -16,7 +16,7 @@ import msgspec
 from overlay.domain.errors import UpstreamCorrupt
 from overlay.domain.merge import union
 from overlay.domain.page import File, JsonValue, ProjectPage, ProjectStatus
-from overlay.domain.page_facts import PageFacts, SeenFile, gather
+from overlay.domain.page_facts import PageFacts, SeenFile, gather, sha256_in
 
 _ABSOLUTE: Final = ("https://", "http://")
 _EMPTY_ARRAY: Final = re.compile(rb"\[\s*\]")
@@ -168,7 +168,7 @@ def facts(body: bytes) -> PageFacts:
 def seen(body: bytes, filenames: Collection[str]) -> Mapping[str, SeenFile]:
     """Find files by their names on a page that passed `check`; what it does not list is left out."""
     return {
-        file.filename: SeenFile(sha256=file.hashes.get("sha256"), url=file.url)
+        file.filename: SeenFile(sha256=sha256_in(file.hashes), url=file.url)
         for file in _decoded(_seen, body).files
         if file.filename in filenames
     }

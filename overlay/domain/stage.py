@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Literal, TypeAlias
 
-from overlay.domain.names import NormalizedName, Revision, Serial, StageId, UploadId
+from overlay.domain.names import NormalizedName, ReleaseName, Revision, Serial, StageId, UploadId
 from overlay.domain.rights import EVERY_PROJECT
 
 Kind = Literal["wheel", "sdist"]
@@ -56,6 +56,11 @@ class StagedFile:
     """The pattern that allowed the upload: "admin", an exact name, a prefix with -*, or "*"."""
     facts: ArchiveFacts
 
+    @property
+    def release(self) -> ReleaseName:
+        """The release it belongs to."""
+        return ReleaseName(self.project, self.version)
+
 
 @dataclass(frozen=True, slots=True)
 class StageSnapshot:
@@ -85,6 +90,15 @@ class Gone:
     reason: Reason
     at_us: int
     who: str
+
+
+Entry: TypeAlias = StagedFile | Gone | None
+"""What the ledger knows of an upload; None: nothing."""
+
+
+def file_of(entry: StagedFile | Gone) -> StagedFile:
+    """Return the file of an upload that is staged, or ended."""
+    return entry.file if isinstance(entry, Gone) else entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,51 +175,3 @@ class Totals:
     size_bytes: int
     oldest_staged_at_us: int | None
     """When the file was staged that has been longest; None when nothing is."""
-
-
-class EventKind(StrEnum):
-    """What the event feed tells of."""
-
-    STAGED = "staged"
-    REPLACED = "replaced"
-    WITHDRAWN = "withdrawn"
-    REFUSED = "refused"
-    LIVE = "live"
-    """Upstream has had the file for so long that our copy ended."""
-
-
-EVENT_OF_REASON: Final = {
-    Reason.REPLACED: EventKind.REPLACED,
-    Reason.WITHDRAWN: EventKind.WITHDRAWN,
-    Reason.EXPIRED: EventKind.WITHDRAWN,
-    Reason.REFUSED: EventKind.REFUSED,
-    Reason.LIVE: EventKind.LIVE,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One change, as the recent feed shows it. `number` counts from 1 within one life of the ledger."""
-
-    number: int
-    at_us: int
-    kind: EventKind
-    stage: StageId
-    project: NormalizedName
-    version: str
-    filename: str
-    sha256: str
-    who: str
-
-
-@dataclass(frozen=True, slots=True)
-class EventFeed:
-    """Recent events, oldest first.
-
-    `epoch` names the ledger's life; `cut_before` is the number of the oldest event still held (numbers below were
-    dropped), so a reader that asks for an older one knows what it missed.
-    """
-
-    epoch: str
-    cut_before: int
-    events: tuple[Event, ...]

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from overlay.domain.events import Event, EventFeed
 from overlay.domain.findings import Finding
 from overlay.domain.listing import Standing
 from overlay.domain.merge import timestamp
 from overlay.domain.promotion import PlannedFile
 from overlay.domain.rights import Token
-from overlay.domain.stage import Event, EventFeed, Gone, StagedFile
+from overlay.domain.stage import Gone, StagedFile
 from overlay.domain.wire import EventFeedView, EventView, FindingView, HistoryEntryView, StagedFileView, TokenView
 
 
@@ -82,6 +83,7 @@ def _event(event: Event) -> EventView:
         filename=event.filename,
         sha256=event.sha256,
         who=event.who,
+        promotion=event.promotion,
     )
 
 

@@ -4,19 +4,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from overlay.domain.merge import timestamp
-from overlay.domain.names import UploadId
-from overlay.domain.promotion import (
-    FileState,
-    JournalEntry,
-    PlannedFile,
-    Promotion,
-    PromotionReceipt,
-    ReleaseName,
-    Underway,
-    states,
-)
+from overlay.domain.names import ReleaseName, UploadId
+from overlay.domain.promotion import FileState, JournalEntry, PlannedFile, Promotion, PromotionReceipt, Underway
 from overlay.domain.to_wire import file_path
-from overlay.domain.wire import PromotingFileView, ReleasePromotionView
+from overlay.domain.wire import API, PromotingFileView, ReleasePromotionView
 from overlay.domain.wire_promotions import IgnoredView, PromotedFileView, PromotionView
 
 IS_RUNNING = "running"
@@ -42,19 +33,28 @@ def underway(
     )
 
 
-def of_release(held: Underway, release: ReleaseName, *, now_us: int) -> ReleasePromotionView:
-    """Form what a release shows of the promotion that it is in."""
-    how_far = states(held.promotion, tuple(held.journal.values()))
+def of_release(
+    known: Underway | PromotionReceipt, release: ReleaseName, *, now_us: int, root: str
+) -> ReleasePromotionView:
+    """Form what a release shows of the promotion that it is, or was, in."""
+    view = ended(known, root=root) if isinstance(known, PromotionReceipt) else underway(known, now_us=now_us, root=root)
+    promotion = known.promotion
     return ReleasePromotionView(
-        id=held.promotion.id,
-        state=IS_RUNNING if held.leased(now_us) else IS_WAITING,
-        who=held.promotion.who,
-        since=timestamp(held.promotion.planned_at_us),
+        id=view.id,
+        state=view.state,
+        who=view.who,
+        since=view.planned_at,
         files=tuple(
-            PromotingFileView(filename=file.filename, state=how_far[file.upload_id].value)
-            for file in held.promotion.files
+            PromotingFileView(filename=file.filename, state=shown.state)
+            for file, shown in zip(promotion.files, view.files, strict=True)
             if file.release == release
         ),
+        others=tuple(str(other) for other in promotion.releases if other != release),
+        target=view.target,
+        leased_until=view.leased_until,
+        ended_at=view.ended_at,
+        ended_by=view.ended_by,
+        url=f"{root}{API}/promotions/{view.id}",
     )
 
 

@@ -63,7 +63,10 @@ class PromotingFileView(Struct, frozen=True, kw_only=True):
 
 
 class ReleasePromotionView(Struct, frozen=True, kw_only=True):
-    """A promotion that a release is in: running, or waiting for the same command to take it up again."""
+    """The promotion that a release is in, or else the last one that it was in.
+
+    `state` is running, waiting (for the same command to take it up again), live or abandoned; the latter two ended.
+    """
 
     id: str
     state: str
@@ -71,6 +74,15 @@ class ReleasePromotionView(Struct, frozen=True, kw_only=True):
     since: str
     files: tuple[PromotingFileView, ...]
     """Those of this release."""
+    others: tuple[str, ...] = ()
+    """The other releases that are promoted together with it."""
+    target: str = ""
+    """The upload URL of the index that gets the files."""
+    leased_until: str | None = None
+    ended_at: str | None = None
+    ended_by: str | None = None
+    url: str = ""
+    """Where all of it is read; once it ended, its receipt."""
 
 
 class ReleaseView(Struct, frozen=True, kw_only=True):
@@ -109,15 +121,20 @@ class HistoryView(Struct, frozen=True, kw_only=True):
 
 
 class WithdrawnView(Struct, frozen=True, kw_only=True):
-    """What a withdrawal ended."""
+    """What a withdrawal ended; `live` names the files that stay, because upstream has them by now."""
 
     project: str
     version: str
     files: tuple[HistoryEntryView, ...]
+    live: tuple[str, ...] = ()
 
 
 class EventView(Struct, frozen=True, kw_only=True):
-    """One change; `number` counts from 1 within one epoch."""
+    """One change; `number` counts from 1 within one epoch.
+
+    It is about a file, or about a release that a promotion has (promoting, resumed, promoted, abandoned): then filename
+    and sha256 are "", and promotion is its id.
+    """
 
     number: int
     at: str
@@ -128,6 +145,7 @@ class EventView(Struct, frozen=True, kw_only=True):
     filename: str
     sha256: str
     who: str
+    promotion: str | None = None
 
 
 class EventFeedView(Struct, frozen=True, kw_only=True):

@@ -51,11 +51,14 @@ class RunOrder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class JournalOrder(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Write down how far a file came: `pushing` before its first byte goes out, `pushed` once upstream accepted it.
 
-    `pushing` is written again with what upstream answered when it refused; status null: its answer was lost.
+    `planned` takes an attempt back of which upstream certainly has nothing: refused, or no byte was sent. Where that is
+    not certain `pushing` is written again with what upstream answered; status null: its answer was lost.
     """
 
     fence: Fence
-    state: Literal["pushing", "pushed"]
+    state: Literal["planned", "pushing", "pushed"]
+    attempt: Annotated[int, Meta(ge=1)] = 1
+    """Which of the run's attempts to push this file it is about: what is said of an earlier one changes nothing."""
     status: Annotated[int, Meta(ge=100, le=999)] | None = None
     said: Annotated[str, Meta(max_length=_LONGEST_WORDS)] = ""
 
@@ -114,7 +117,7 @@ class PromotionView(Struct, frozen=True, kw_only=True):
 
 
 class PromotionList(Struct, frozen=True, kw_only=True):
-    """Promotions, the latest first."""
+    """Promotions: those under way, then those that ended; of each the latest first."""
 
     promotions: tuple[PromotionView, ...]
 
@@ -167,19 +170,30 @@ class RefusalView(Struct, frozen=True, kw_only=True):
     sentence: str
 
 
-REFUSED: Final = "urn:overlay:promotion-refused"
-RUNNING: Final = "urn:overlay:promotion-running"
-LOST: Final = "urn:overlay:promotion-lost"
+_Refused = Literal["urn:overlay:promotion-refused"]
+_Running = Literal["urn:overlay:promotion-running"]
+_Lost = Literal["urn:overlay:promotion-lost"]
+REFUSED: Final[_Refused] = "urn:overlay:promotion-refused"
+RUNNING: Final[_Running] = "urn:overlay:promotion-running"
+LOST: Final[_Lost] = "urn:overlay:promotion-lost"
 """The `type` of the problems that a run tells apart."""
 
 
 class RefusedProblem(Problem, frozen=True, kw_only=True):
     """Why a promotion was refused (REFUSED): every reason that was found, not only the first."""
 
+    type: _Refused = REFUSED
     refusals: tuple[RefusalView, ...] = ()
 
 
 class RunningProblem(Problem, frozen=True, kw_only=True):
     """Another run has the lease (RUNNING), until then unless it is renewed."""
 
+    type: _Running = RUNNING
     leased_until: str
+
+
+class LostProblem(Problem, frozen=True, kw_only=True):
+    """The run does not lead the promotion any more (LOST), or nothing is left of that: it lapsed before any push."""
+
+    type: _Lost = LOST

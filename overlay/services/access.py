@@ -18,8 +18,9 @@ from overlay.domain.errors import (
     UnknownToken,
 )
 from overlay.domain.layout import token_key
+from overlay.domain.ledger_port import StageLedger
 from overlay.domain.names import NormalizedName, StageId, stage_id
-from overlay.domain.ports import Documents, StageLedger
+from overlay.domain.ports import Documents
 from overlay.domain.records import TokenDocument, encode
 from overlay.domain.rights import (
     FOREIGN_PREFIX,

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from overlay.domain.errors import DocumentNotFound, UnknownFile
 from overlay.domain.layout import SIDECAR, blob_key, history_key, sidecar_key
-from overlay.domain.listing import Outcome, Standing, ended_standing, outcome, standing
+from overlay.domain.ledger_port import StageLedger
+from overlay.domain.listing import Standing, Visibility, ended_standing, standing, visibility
 from overlay.domain.names import NormalizedName, UploadId
-from overlay.domain.ports import BlobKey, BlobStore, Documents, StageLedger, Upstream
+from overlay.domain.ports import BlobKey, BlobStore, Documents, Upstream
 from overlay.domain.records import HistoryEntry, decode
 from overlay.domain.rights import EVERY_PROJECT
-from overlay.domain.stage import Gone, Reason, StagedFile
+from overlay.domain.stage import Gone, Reason, StagedFile, file_of
 from overlay.services.facts import FactsOf
 
 
@@ -59,15 +60,15 @@ class Downloads:
 
         Raises UnknownFile, BlobNotFound, LedgerUnavailable. Waits for nothing upstream: what is known of it decides.
         """
-        entry, live_url = await self._ledger.entry(project, upload), None
+        (entry,), live_url = await self._ledger.entries(project, (upload,)), None
         if entry is None or (isinstance(entry, Gone) and entry.reason is Reason.LIVE):
             ended = await self._from_history(project, upload, name)
             entry, live_url = ended.gone, ended.live_url
-        file = entry.file if isinstance(entry, Gone) else entry
+        file = file_of(entry)
         sidecar = name == file.filename + SIDECAR
         if not sidecar and name != file.filename:
             raise UnknownFile(name)
-        if outcome(await self._standing(entry)) is Outcome.DENIED:
+        if visibility(await self._standing(entry)) is Visibility.DENIED:
             raise UnknownFile(name)
         if live_url is not None:
             return Moved(live_url + SIDECAR if sidecar else live_url)  # PEP 658: the same URL with this behind it

@@ -14,7 +14,8 @@ from typing import Final
 from overlay.caching.threads import in_thread
 from overlay.domain.errors import InvalidConfig
 from overlay.domain.layout import TOKENS
-from overlay.domain.ports import Documents, StageLedger
+from overlay.domain.ledger_port import StageLedger
+from overlay.domain.ports import Documents
 from overlay.domain.records import TokenDocument, decode
 from overlay.domain.rights import Right
 from overlay.services.access import FIRST_START, Access, TokenRequest

@@ -19,14 +19,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from overlay.domain.errors import DocumentNotFound
-from overlay.domain.layout import history_key
-from overlay.domain.names import UploadId
-from overlay.domain.ports import Documents, StageLedger
-from overlay.domain.promotion import Freeze, PlannedFile, ReleaseName, Underway
+from overlay.domain.ledger_port import StageLedger
+from overlay.domain.names import ReleaseName, UploadId
+from overlay.domain.ports import Documents
+from overlay.domain.promotion import Freeze, Underway
 from overlay.domain.promotion_errors import PromotionRunning, ReleaseFrozen
-from overlay.domain.records import HistoryEntry, decode
 from overlay.domain.stage import Reason, StagedFile
+from overlay.services.live_copies import read_reason
 from overlay.services.promotion_papers import planned, read_journal, read_plan, read_receipt
 
 LEASE_S: Final = 60
@@ -37,8 +36,8 @@ LEASE_S: Final = 60
 class Kept:
     """What promotions keep as it is."""
 
-    revived: Mapping[UploadId, str]
-    """Uploads that are staged whatever the history says, and the keys of the documents that are wrong about them."""
+    revived: frozenset[UploadId]
+    """Uploads that are staged whatever the history says."""
     _wanted: tuple[Freeze, ...]
     """Of one release the first that holds counts."""
     _staged: Mapping[ReleaseName, Collection[UploadId]]
@@ -46,7 +45,7 @@ class Kept:
 
     def waits(self, file: StagedFile) -> bool:
         """Say whether a record is left alone until the thaw."""
-        staged = self._staged.get(ReleaseName(file.project, file.version))
+        staged = self._staged.get(file.release)
         return staged is not None and file.upload_id not in staged
 
     def freezes(self, staged: Collection[StagedFile]) -> tuple[Freeze, ...]:
@@ -68,16 +67,18 @@ async def read_kept(documents: Documents, ended: Collection[UploadId], *, until_
     """
     under_way = await _under_way(documents)
     staged: dict[ReleaseName, Collection[UploadId]] = {}
-    revived: dict[UploadId, str] = {}
+    revived = set[UploadId]()
     for plan in [held.promotion for held in under_way if held.durable]:
         uploads = {file.upload_id for file in plan.files}.union(plan.beside)
         for release in plan.releases:
             staged.setdefault(release, uploads)
         for file in plan.files:
-            if file.upload_id in ended and await _reason(documents, file) is not Reason.LIVE:
-                revived[file.upload_id] = history_key(file.project, file.upload_id)
+            if file.upload_id in ended:
+                reason = await read_reason(documents, file.project, file.upload_id)
+                if reason is not Reason.LIVE:  # also where the history was taken away since it was listed
+                    revived.add(file.upload_id)
     wanted = [held.promotion.freeze(until_us=until_us, durable=held.durable) for held in under_way]
-    return Kept(revived, tuple(wanted), staged)
+    return Kept(frozenset(revived), tuple(wanted), staged)
 
 
 async def freeze_again(documents: Documents, ledger: StageLedger) -> None:
@@ -85,16 +86,11 @@ async def freeze_again(documents: Documents, ledger: StageLedger) -> None:
 
     One that ends at this moment may be frozen after its thaw; `overlay.services.settling` thaws it again.
     """
-    durable = {freeze.promotion for freeze in await ledger.freezes() if freeze.durable}
+    fences = {freeze.promotion: freeze.fence for freeze in await ledger.freezes() if freeze.durable}
     for held in await _under_way(documents):
-        if held.durable and held.promotion.id not in durable:
+        if held.durable and fences.get(held.promotion.id, 0) < held.promotion.fence:
             with contextlib.suppress(PromotionRunning, ReleaseFrozen):  # another run, or promotion, came before
                 await ledger.freeze(held.promotion.freeze(until_us=0, durable=True))
-
-
-async def is_promoted(ledger: StageLedger, upload: UploadId) -> bool:
-    """Say whether an upload stays staged until a promotion ended, however long that takes."""
-    return any(freeze.durable and upload in freeze.uploads for freeze in await ledger.freezes())
 
 
 async def check_not_frozen(ledger: StageLedger, release: ReleaseName) -> None:
@@ -122,12 +118,3 @@ async def _under_way(documents: Documents) -> Sequence[Underway]:
         if plan is not None and await read_receipt(documents, promotion) is None:
             found.append(Underway(promotion=plan, journal=journal, freeze=None))
     return sorted(found, key=lambda held: (held.durable, held.promotion.planned_at_us), reverse=True)
-
-
-async def _reason(documents: Documents, file: PlannedFile) -> Reason | None:
-    """Read how a file ended; None where the history was taken away since it was listed."""
-    key = history_key(file.project, file.upload_id)
-    try:
-        return decode(key, await documents.get(key), HistoryEntry).gone.reason
-    except DocumentNotFound:
-        return None

@@ -5,7 +5,7 @@ whoever sets the limits: of those only the one of everything holds for them.
 """
 
 from overlay.domain.errors import RateExceeded, TooLarge
-from overlay.domain.ports import StageLedger
+from overlay.domain.ledger_port import StageLedger
 from overlay.domain.rights import Token
 from overlay.domain.stage import StagedFile
 from overlay.services.access import OPERATOR

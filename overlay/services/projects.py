@@ -24,11 +24,12 @@ from overlay.caching.threads import in_thread
 from overlay.domain.encodings import compress
 from overlay.domain.errors import LedgerUnavailable
 from overlay.domain.gzip_splice import gzip_tail
+from overlay.domain.ledger_port import StageLedger
 from overlay.domain.listing import listable
 from overlay.domain.names import NOTHING_STAGED, NormalizedName, Revision, StageId, Validator
 from overlay.domain.negotiate import content_encoding
 from overlay.domain.page import Encoding, Format, View
-from overlay.domain.ports import ProjectList, StageLedger, Upstream
+from overlay.domain.ports import ProjectList, Upstream
 from overlay.domain.prepared_list import PreparedList
 from overlay.services.facts import FactsOf
 

@@ -7,14 +7,13 @@ been pushed) it notes every file that is seen; when all are, the promotion has e
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
 
-from overlay.caching.threads import in_thread
 from overlay.domain import simple_json
+from overlay.domain.ledger_port import StageLedger
 from overlay.domain.names import NormalizedName, UploadId
 from overlay.domain.page import UpstreamPage
 from overlay.domain.page_facts import SeenFile
-from overlay.domain.ports import Documents, StageLedger, Upstream
+from overlay.domain.ports import Documents, Upstream
 from overlay.domain.promotion import (
     FileState,
     JournalEntry,
@@ -24,9 +23,9 @@ from overlay.domain.promotion import (
     PromotionReceipt,
     Underway,
 )
-from overlay.services.promotion_papers import close, put_entry
-
-_INLINE_BYTES: Final = 64 * 1024  # smaller pages are read in less time than a thread switch takes
+from overlay.services.facts import read_body
+from overlay.services.live_copies import keep_live
+from overlay.services.promotion_papers import Journal, close, put_entry
 
 
 class Seen(StrEnum):
@@ -53,16 +52,21 @@ async def on_page(page: UpstreamPage, filenames: Iterable[str]) -> Mapping[str, 
     body, wanted = page.body, frozenset(filenames)
     if body is None or not wanted:
         return {}
-    if len(body) <= _INLINE_BYTES:
-        return simple_json.seen(body, wanted)
-    return await in_thread(simple_json.seen, body, wanted)
+    return await read_body(simple_json.seen, body, wanted)
 
 
 async def look(upstream: Upstream, promotion: Promotion, *, no_older_than_s: float) -> tuple[Sight, ...]:
     """Ask upstream for every file of a plan. Raises UpstreamUnavailable, UpstreamCorrupt."""
+    projects = dict.fromkeys(file.project for file in promotion.files)
+    return await see(
+        promotion, {project: await upstream.page(project, no_older_than_s=no_older_than_s) for project in projects}
+    )
+
+
+async def see(promotion: Promotion, pages: Mapping[NormalizedName, UpstreamPage]) -> tuple[Sight, ...]:
+    """Find every file of a plan on upstream's pages, which are in hand for all its projects."""
     listed: dict[NormalizedName, Mapping[str, SeenFile]] = {}
-    for project in dict.fromkeys(file.project for file in promotion.files):
-        page = await upstream.page(project, no_older_than_s=no_older_than_s)
+    for project, page in pages.items():
         listed[project] = await on_page(page, [file.filename for file in promotion.files if file.project == project])
     return tuple(_sight(file, listed[file.project].get(file.filename)) for file in promotion.files)
 
@@ -82,28 +86,45 @@ async def note(
     who: str,
     now_us: Callable[[], int],
 ) -> PromotionReceipt | None:
-    """Write down what is live, and end the promotion if all of it is: then return its receipt. May be repeated."""
+    """Write down what is live, and end the promotion if all of it is: then return its receipt. May be repeated.
+
+    Where somebody else has ended it since, that is the receipt of that.
+    """
     live = {sight.file.upload_id for sight in sights if sight.seen is Seen.LIVE}
-    entries = {file.upload_id: held.journal.get(file.upload_id) for file in held.promotion.files}
-    noted = {
-        upload: _live(entry, held.promotion, upload, now_us()) if upload in live else entry
-        for upload, entry in entries.items()
-    }
-    if all(upload in live for upload in entries):
+    urls = {sight.file.upload_id: sight.on_page.url for sight in sights if sight.on_page and sight.seen is Seen.LIVE}
+    found = noted(held, sights, now_us=now_us())
+    if all(file.upload_id in live for file in held.promotion.files):
         receipt = PromotionReceipt(
             promotion=held.promotion,
             outcome=Outcome.LIVE,
             ended_at_us=now_us(),
             ended_by=who,
-            journal=tuple(entry for entry in noted.values() if entry is not None),
+            journal=tuple(found.values()),
         )
-        await close(documents, ledger, receipt)
-        return receipt
+        return await close(documents, ledger, receipt, urls=urls)
     if held.journal:
-        for upload, entry in noted.items():
-            if entry is not None and entry != entries[upload]:
+        new = {
+            file.upload_id: file.project
+            for file in held.promotion.files
+            if file.upload_id in live and found[file.upload_id] != held.journal.get(file.upload_id)
+        }
+        await keep_live(documents, ledger, new, urls=urls, at_us=now_us())
+        for upload, entry in found.items():
+            if entry != held.journal.get(upload):
                 await put_entry(documents, held.promotion.id, entry)
     return None
+
+
+def noted(held: Underway, sights: Iterable[Sight], *, now_us: int) -> Journal:
+    """Return the journal with what is seen live, in the order of the files; changes nothing."""
+    live = {sight.file.upload_id for sight in sights if sight.seen is Seen.LIVE}
+    entries = [
+        _live(held.journal.get(file.upload_id), held.promotion, file.upload_id, now_us)
+        if file.upload_id in live
+        else held.journal.get(file.upload_id)
+        for file in held.promotion.files
+    ]
+    return {entry.upload_id: entry for entry in entries if entry is not None}
 
 
 def _live(entry: JournalEntry | None, promotion: Promotion, upload: UploadId, at_us: int) -> JournalEntry:

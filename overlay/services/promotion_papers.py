@@ -1,16 +1,25 @@
-"""The documents of promotions: plan, journal, receipt.
+"""The documents of promotions: plan, journal, receipt, and what finds a release's receipts.
 
 A promotion under way has a plan, and an entry of the journal per file that may have been pushed. It ended when its
 receipt is there, whatever is left beside it: a killed process may have got no further. Then the journal goes, the plan,
 and the freeze last, so that no rebuild finds a promotion without what happened to it.
+
+Receipts are kept for ever, so they are never all read: a key per release names the receipt, and the ids in those keys
+sort by time. The keys are written first, and one without its receipt is passed over.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Final
 
 from overlay.domain.errors import DocumentNotFound
 from overlay.domain.layout import (
+    ENDED,
     PROMOTIONS,
-    RECEIPTS,
+    ended_key,
+    ended_of_document,
+    ended_prefix,
     is_plan,
     journal_key,
     journal_prefix,
@@ -18,10 +27,23 @@ from overlay.domain.layout import (
     promotion_of_document,
     receipt_key,
 )
-from overlay.domain.names import UploadId
-from overlay.domain.ports import Documents, StageLedger
-from overlay.domain.promotion import JournalEntry, Promotion, PromotionId, PromotionReceipt
-from overlay.domain.records import JournalDocument, PromotionDocument, ReceiptDocument, decode, encode
+from overlay.domain.ledger_port import StageLedger
+from overlay.domain.names import NormalizedName, ReleaseName, StageId, UploadId
+from overlay.domain.ports import Documents
+from overlay.domain.promotion import (
+    FileState,
+    JournalEntry,
+    Promotion,
+    PromotionEnding,
+    PromotionId,
+    PromotionReceipt,
+)
+from overlay.domain.records import JournalDocument, PromotionDocument, ReceiptDocument, decode, encode, encode_mark
+from overlay.services.live_copies import keep_live
+from overlay.services.reconcile import reconcile_thawed
+
+_AT_ONCE: Final = 16
+_NO_URLS: Final[Mapping[UploadId, str]] = MappingProxyType({})
 
 Journal = Mapping[UploadId, JournalEntry]
 
@@ -73,10 +95,41 @@ async def read_receipt(documents: Documents, promotion: PromotionId) -> Promotio
         return None
 
 
-async def read_receipts(documents: Documents) -> tuple[PromotionReceipt, ...]:
-    """Read every promotion that ended, the latest first."""
-    receipts = [decode(key, body, ReceiptDocument).receipt async for key, body in documents.scan(RECEIPTS)]
-    return tuple(sorted(receipts, key=lambda receipt: (receipt.ended_at_us, receipt.promotion.id), reverse=True))
+async def read_receipts(documents: Documents, promotions: Collection[PromotionId]) -> tuple[PromotionReceipt, ...]:
+    """Read how these promotions ended, in this order, without those that did not."""
+    ordered, found = list(promotions), list[PromotionReceipt | None]()
+    for at in range(0, len(ordered), _AT_ONCE):
+        some = ordered[at : at + _AT_ONCE]
+        found += await asyncio.gather(*(read_receipt(documents, promotion) for promotion in some))
+    return tuple(receipt for receipt in found if receipt is not None)
+
+
+async def find_ended(
+    documents: Documents, project: NormalizedName | None, releases: Collection[ReleaseName], stage: StageId | None
+) -> tuple[PromotionId, ...]:
+    """List the promotions that ended, the latest planned first; each condition that is given must hold."""
+    found: set[PromotionId] | None = None
+    if project is not None:
+        found = await _listed(documents, ended_prefix(project), (), stage)
+    if releases:
+        of_releases = set[PromotionId]()
+        for one in {release.project for release in releases}:
+            of_releases |= await _listed(documents, ended_prefix(one), releases, stage)
+        found = of_releases if found is None else found & of_releases
+    if found is None:
+        found = await _listed(documents, ENDED, (), stage)
+    return tuple(sorted(found, reverse=True))
+
+
+async def _listed(
+    documents: Documents, prefix: str, releases: Collection[ReleaseName], stage: StageId | None
+) -> set[PromotionId]:
+    named = [ended_of_document(key) async for key in documents.keys(prefix)]
+    return {
+        promotion
+        for release, of_stage, promotion in named
+        if (not releases or release in releases) and stage in {None, of_stage}
+    }
 
 
 async def planned(documents: Documents) -> tuple[PromotionId, ...]:
@@ -84,17 +137,61 @@ async def planned(documents: Documents) -> tuple[PromotionId, ...]:
     return tuple(sorted({promotion_of_document(key) async for key in documents.keys(PROMOTIONS)}))
 
 
-async def close(documents: Documents, ledger: StageLedger, receipt: PromotionReceipt) -> None:
-    """End a promotion. May be repeated."""
-    await documents.put(receipt_key(receipt.promotion.id), encode(ReceiptDocument(receipt=receipt)))
-    await clear(documents, ledger, receipt.promotion.id)
+async def close(
+    documents: Documents,
+    ledger: StageLedger,
+    receipt: PromotionReceipt,
+    *,
+    urls: Mapping[UploadId, str] = _NO_URLS,
+) -> PromotionReceipt:
+    """End a promotion; return its receipt, which is the first one where two end it. May be repeated.
+
+    What is live is kept as it is before anything else: till then the freeze does that, and nothing lies between the
+    two. `urls` has where upstream has the files, as far as that was seen just now.
+    """
+    promotion = receipt.promotion
+    live = {entry.upload_id for entry in receipt.journal if entry.state is FileState.LIVE}
+    copies = {file.upload_id: file.project for file in promotion.files if file.upload_id in live}
+    await keep_live(documents, ledger, copies, urls=urls, at_us=receipt.ended_at_us)
+    held = await read_receipt(documents, promotion.id)
+    if held is None:
+        for release in promotion.releases:
+            await documents.put(ended_key(release, promotion.stage, promotion.id), encode_mark())
+        await documents.put(receipt_key(promotion.id), encode(ReceiptDocument(receipt=receipt)))
+        held = receipt
+    await clear(documents, ledger, promotion.id, held.ending)
+    return held
 
 
-async def clear(documents: Documents, ledger: StageLedger, promotion: PromotionId) -> None:
-    """Take away what a promotion that ended left. May be repeated."""
+async def clear(documents: Documents, ledger: StageLedger, promotion: PromotionId, ending: PromotionEnding) -> None:
+    """Take away what a promotion that ended left, and decide on what waited for its end. May be repeated."""
+    projects = await _projects(documents, ledger, promotion)
     await _drop_journal(documents, promotion)
     await documents.delete(promotion_key(promotion))
-    await ledger.thaw(promotion)
+    await ledger.thaw(promotion, ending)
+    await reconcile_thawed(documents, ledger, projects)
+
+
+async def clear_lapsed(
+    documents: Documents, ledger: StageLedger, promotion: PromotionId, ending: PromotionEnding
+) -> None:
+    """Take away a promotion of which nothing can be pushed any more, or nothing at all. May be repeated.
+
+    Its freeze goes first, and one that is durable stays, with all the rest: its lease may only have seemed to have
+    ended, by the clock of a host that runs ahead, and its run goes on.
+    """
+    projects = await _projects(documents, ledger, promotion)
+    if await ledger.thaw(promotion, ending, unless_durable=True):
+        await _drop_journal(documents, promotion)
+        await documents.delete(promotion_key(promotion))
+        await reconcile_thawed(documents, ledger, projects)
+
+
+async def _projects(documents: Documents, ledger: StageLedger, promotion: PromotionId) -> set[NormalizedName]:
+    """Return the projects of a promotion, as its plan says, or its freeze where a killed process deleted the plan."""
+    plan = await read_plan(documents, promotion)
+    freezes = [freeze for freeze in await ledger.freezes() if freeze.promotion == promotion]
+    return {release.project for one in (plan, *freezes) if one is not None for release in one.releases}
 
 
 async def _drop_journal(documents: Documents, promotion: PromotionId) -> None:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from overlay.domain.errors import UnknownFile, UpstreamCorrupt, UpstreamUnavailable
-from overlay.domain.names import NormalizedName, StageId
-from overlay.domain.ports import Documents, StageLedger, Upstream
+from overlay.domain.ledger_port import StageLedger
+from overlay.domain.names import NormalizedName, ReleaseName, StageId
+from overlay.domain.ports import Documents, Upstream
 from overlay.domain.promotion import (
     FileState,
     Freeze,
@@ -21,13 +22,15 @@ from overlay.domain.promotion import (
     Promotion,
     PromotionId,
     PromotionReceipt,
-    ReleaseName,
     Underway,
+    further,
 )
 from overlay.domain.promotion_errors import PromotionLost, UnknownPromotion
 from overlay.domain.rights import Right, Token
 from overlay.services.access import require
+from overlay.services.promotion_listing import Known, find_last, list_promotions, list_under_way, read_all
 from overlay.services.promotion_looks import Sight, look, note
+from overlay.services.promotion_orders import Planned, PromotionSettings, Wanted
 from overlay.services.promotion_papers import (
     Journal,
     clear,
@@ -37,26 +40,23 @@ from overlay.services.promotion_papers import (
     read_journal,
     read_plan,
     read_receipt,
-    read_receipts,
 )
-from overlay.services.promotion_planning import Planned, Planning, PromotionSettings, Wanted
+from overlay.services.promotion_planning import Planning
 from overlay.services.promotion_survey import Survey
 
 # Who looks wants to know what upstream says now, and several who look at once may share an answer.
 _LOOK_S: Final = 1.0
 _MICROSECONDS: Final = 1_000_000
-_FURTHEST: Final = tuple(FileState)
-
-Known = Underway | PromotionReceipt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """How far one file came, as the run that pushes it says."""
 
-    state: Literal[FileState.PUSHING, FileState.PUSHED]
+    state: Literal[FileState.PLANNED, FileState.PUSHING, FileState.PUSHED]
     status: int | None
     said: str
+    attempt: int = 1
 
 
 class Promotions:
@@ -94,38 +94,27 @@ class Promotions:
 
     async def under_way(self, release: ReleaseName | None = None) -> tuple[Underway, ...]:
         """List the promotions under way, of one release or of all, the latest first."""
-        found = []
-        for freeze in reversed(await self._ledger.freezes()):
-            if release is None or release in freeze.releases:
-                promotion = await read_plan(self._documents, freeze.promotion)
-                if promotion is not None:  # else it is about to begin, or has just ended
-                    journal = await read_journal(self._documents, freeze.promotion)
-                    found.append(Underway(promotion=promotion, journal=journal, freeze=freeze))
-        return tuple(found)
+        return await list_under_way(self._documents, self._ledger, release)
+
+    async def last_of(self, release: ReleaseName) -> Known | None:
+        """Find the promotion that a release is in, or else the last one that it was in."""
+        return await find_last(self._documents, self._ledger, release)
 
     async def find_all(
         self,
         project: NormalizedName | None = None,
         releases: Collection[ReleaseName] = (),
         stage: StageId | None = None,
+        *,
+        limit: int,
     ) -> tuple[Known, ...]:
-        """List promotions, those under way first; of a project or of releases also those that ended, the latest first.
-
-        It reads every receipt for that: some thousands take seconds.
-        """
-        ended = await read_receipts(self._documents) if project is not None or releases else ()
-        over = {receipt.promotion.id for receipt in ended}
-        going_on = [held for held in await self.under_way() if held.promotion.id not in over]
-        known: list[Known] = [*going_on, *ended]
-        found = [one for one in known if stage is None or one.promotion.stage == stage]
-        return tuple(one for one in found if _is_of(one.promotion, project, releases))
+        """List promotions; see `list_promotions`."""
+        return await list_promotions(self._documents, self._ledger, project, releases, stage, limit=limit)
 
     async def renew(self, caller: Token, promotion: PromotionId, fence: int) -> Freeze:
         """Renew a run's lease. Raises NotGranted, PromotionLost."""
-        planned = await self._read(promotion)
-        if isinstance(planned, PromotionReceipt):
+        if isinstance(await self._read(caller, promotion), PromotionReceipt):
             raise PromotionLost(promotion)
-        await self._authorize(caller, planned)
         return await self._ledger.renew(promotion, fence=fence, until_us=self._lease_until_us())
 
     async def journal(
@@ -133,24 +122,27 @@ class Promotions:
     ) -> tuple[PlannedFile, JournalEntry]:
         """Write down how far a file came; from the first time on the freeze lasts until the promotion ended.
 
-        What is written never says less than before. Raises UnknownFile, NotGranted, PromotionLost.
+        What is written says less than before only as `further` has it. Raises UnknownFile, NotGranted, PromotionLost.
         """
-        planned = await self._read(promotion)
+        planned = await self._read(caller, promotion)
         if isinstance(planned, PromotionReceipt):
             return _told(planned, upload, step)
-        await self._authorize(caller, planned)
         file = _file_of(planned, upload)
         await self._ledger.renew(promotion, fence=fence, until_us=self._lease_until_us(), durable=True)
-        held = await read_entry(self._documents, promotion, file.upload_id)
-        entry = JournalEntry(
+        said = JournalEntry(
             upload_id=file.upload_id,
-            state=step.state if held is None else max(step.state, held.state, key=_FURTHEST.index),
+            state=step.state,
             at_us=self._now_us(),
             fence=fence,
+            attempt=step.attempt,
             status=step.status,
             said=step.said,
         )
+        entry = further(await read_entry(self._documents, promotion, file.upload_id), said)
         await put_entry(self._documents, promotion, entry)
+        if step.state is FileState.PUSHING:
+            # Whoever gave the promotion up meanwhile may have read the journal before this came: then nothing goes out.
+            await self._ledger.renew(promotion, fence=fence, until_us=self._lease_until_us(), durable=True)
         return file, entry
 
     async def look(
@@ -171,24 +163,27 @@ class Promotions:
         if held.freeze is None or held.freeze.fence != fence:
             raise PromotionLost(promotion)
         sights = await look(self._upstream, held.promotion, no_older_than_s=_LOOK_S)
-        return sights, await self._note(held, sights, caller)
+        receipt = await self._note(held, sights, caller)
+        if receipt is not None and receipt.outcome is not Outcome.LIVE:  # given up in this moment
+            raise PromotionLost(promotion)
+        return sights, receipt
 
     async def end(self, caller: Token, promotion: PromotionId, fence: int) -> Known:
         """End a run: its lease at once, and the promotion, too, if nothing of it can have been pushed.
 
         Raises NotGranted, PromotionLost.
         """
-        planned = await self._read(promotion)
+        planned = await self._read(caller, promotion)
         if isinstance(planned, PromotionReceipt):
             return planned
-        await self._authorize(caller, planned)
         journal = await read_journal(self._documents, promotion)
         # Durable already where there is a journal, unless a rebuild read the documents just before it began.
         freeze = await self._ledger.renew(promotion, fence=fence, until_us=0, durable=bool(journal))
         if journal:
             return Underway(promotion=planned, journal=journal, freeze=freeze)
-        await clear(self._documents, self._ledger, promotion)
-        return self._abandoned(planned, {}, caller)
+        receipt = self._abandoned(planned, {}, caller)
+        await clear(self._documents, self._ledger, promotion, receipt.ending)
+        return receipt
 
     async def abandon(self, caller: Token, promotion: PromotionId) -> PromotionReceipt:
         """Give a promotion up, whoever runs it. May be repeated. Raises UnknownPromotion, NotGranted.
@@ -200,42 +195,38 @@ class Promotions:
             raise UnknownPromotion(promotion)
         await self._authorize(caller, held.promotion)
         if isinstance(held, PromotionReceipt):
-            await clear(self._documents, self._ledger, promotion)
+            await clear(self._documents, self._ledger, promotion, held.ending)
             return held
-        if not held.durable:
-            await self._ledger.thaw(promotion)
-            # What a run wrote since: from here on none can.
-            held = replace(held, journal=await read_journal(self._documents, promotion), freeze=None)
-        if not held.durable:
-            await clear(self._documents, self._ledger, promotion)
-            return self._abandoned(held.promotion, {}, caller)
+        receipt = self._abandoned(held.promotion, {}, caller)
+        thawed = not held.durable and await self._ledger.thaw(promotion, receipt.ending, unless_durable=True)
+        if not thawed:
+            await self._ledger.overtake(promotion)
+        # From here on no run begins to push, for each asks the ledger once more when it has written that it will.
+        held = replace(held, journal=await read_journal(self._documents, promotion))
+        if thawed and not held.journal:
+            await clear(self._documents, self._ledger, promotion, receipt.ending)
+            return receipt
         with contextlib.suppress(UpstreamUnavailable, UpstreamCorrupt):
             sights = await look(self._upstream, held.promotion, no_older_than_s=_LOOK_S)
-            receipt = await self._note(held, sights, caller)
-            if receipt is not None:
-                return receipt
+            all_live = await self._note(held, sights, caller)
+            if all_live is not None:
+                return all_live
         receipt = self._abandoned(held.promotion, await read_journal(self._documents, promotion), caller)
-        await close(self._documents, self._ledger, receipt)
-        return receipt
+        return await close(self._documents, self._ledger, receipt)
 
-    async def _read(self, promotion: PromotionId) -> Promotion | PromotionReceipt:
-        """Read the plan of a run, or the receipt. Raises PromotionLost where nothing is left of what was planned."""
+    async def _read(self, caller: Token, promotion: PromotionId) -> Promotion | PromotionReceipt:
+        """Read the plan of a run, or the receipt, for whoever may run it.
+
+        Raises PromotionLost where nothing is left of what was planned, NotGranted.
+        """
         found = await read_plan(self._documents, promotion) or await read_receipt(self._documents, promotion)
         if found is None:
             raise PromotionLost(promotion)
+        await self._authorize(caller, found.promotion if isinstance(found, PromotionReceipt) else found)
         return found
 
     async def _held(self, promotion: PromotionId) -> Known | None:
-        """Read all there is of a promotion."""
-        freezes = {freeze.promotion: freeze for freeze in await self._ledger.freezes()}
-        receipt = await read_receipt(self._documents, promotion)
-        if receipt is not None:
-            return receipt
-        planned = await read_plan(self._documents, promotion)
-        if planned is None:  # it may have ended between the two
-            return await read_receipt(self._documents, promotion)
-        journal = await read_journal(self._documents, promotion)
-        return Underway(promotion=planned, journal=journal, freeze=freezes.get(promotion))
+        return await read_all(self._documents, self._ledger, promotion)
 
     async def _authorize(self, caller: Token, promotion: Promotion) -> None:
         if caller.id == promotion.token_id:
@@ -258,13 +249,6 @@ class Promotions:
 
     def _lease_until_us(self) -> int:
         return self._now_us() + self.settings.lease_s * _MICROSECONDS
-
-
-def _is_of(promotion: Promotion, project: NormalizedName | None, releases: Collection[ReleaseName]) -> bool:
-    its_own = promotion.releases
-    if project is not None and all(release.project != project for release in its_own):
-        return False
-    return not releases or any(release in releases for release in its_own)
 
 
 def _file_of(promotion: Promotion, upload: str) -> PlannedFile:

@@ -1,8 +1,10 @@
 """Load the ledger from the durable documents, and settle what a killed process left between two writes.
 
-A record whose upload id is in the history is dead. Of two living records of one (stage, filename) the one of greater
+A record whose upload id is in the history is dead, unless it is live upstream and ended for another reason: then the
+history is void (`overlay.services.live_copies`). Of two living records of one (stage, filename) the one of greater
 precedence wins, as in the ledger; the other enters the history now, because its upload was answered (or may have been).
-An add-only upload that was never shown loses to every other: the ledger would have refused it.
+An add-only upload that was never shown loses to every other, and every other to what is live: the ledger would have
+refused it.
 
 A release that is being promoted is found as its freeze had kept it (`overlay.services.freezes`); the freeze holds from
 the moment the ledger is ready.
@@ -15,13 +17,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from overlay.domain.errors import DocumentNotFound
-from overlay.domain.layout import HISTORY, RECORDS, STORE_MARK, TOKENS, upload_of_document
+from overlay.domain.layout import HISTORY, RECORDS, STORE_MARK, TOKENS, history_key, upload_of_document
+from overlay.domain.ledger_port import Lead, StageLedger
 from overlay.domain.names import Serial, StageId, UploadId
-from overlay.domain.ports import Documents, Lead, StageLedger
+from overlay.domain.ports import Documents
 from overlay.domain.records import Record, TokenDocument, check_mark, decode, encode_mark
 from overlay.domain.rights import Token
-from overlay.domain.stage import Gone, Reason, StagedFile, precedence
+from overlay.domain.stage import Gone, Reason, precedence
 from overlay.services.freezes import LEASE_S, Kept, read_kept
+from overlay.services.live_copies import read_reason
 from overlay.services.reconcile import settle
 
 _MICROSECONDS: Final = 1_000_000
@@ -69,47 +73,55 @@ async def _rebuild(documents: Documents, lead: Lead, now_us: Callable[[], int], 
     began = time.perf_counter()
     dead = {upload_of_document(key) async for key in documents.keys(HISTORY)}
     kept = await read_kept(documents, dead, until_us=now_us() + int(lease_s * _MICROSECONDS))
-    files, losers = await _winners(documents, dead, kept)
+    winners, losers = await _winners(documents, dead, kept)
+    files = [record.file for record in winners]
     for gone in losers:
         await settle(documents, gone)
     for file in files:
-        if file.upload_id in kept.revived:
-            await documents.delete(kept.revived[file.upload_id])
-    await lead.load(files, await _tokens(documents), kept.freezes(files))
+        if file.upload_id in dead:
+            await documents.delete(history_key(file.project, file.upload_id))
+    live = [record.file.upload_id for record in winners if record.live_since_us is not None]
+    await lead.load(files, await _tokens(documents), kept.freezes(files), live)
     return Rebuilt(len(files), len(losers), time.perf_counter() - began)
 
 
-async def _winners(
-    documents: Documents, dead: AbstractSet[UploadId], kept: Kept
-) -> tuple[list[StagedFile], list[Gone]]:
+async def _winners(documents: Documents, dead: AbstractSet[UploadId], kept: Kept) -> tuple[list[Record], list[Gone]]:
     """Return what is staged, and what lost its name to that and enters the history."""
     living: dict[tuple[StageId, str], Record] = {}
     losers: list[Gone] = []
-    async for record in _records(documents, dead - kept.revived.keys()):
+    async for record in _records(documents, dead - kept.revived):
         if kept.waits(record.file):
             continue
         name = record.file.stage, record.file.filename
         held = living.get(name)
         living[name] = record if held is None else max(held, record, key=_rank)
         if held is not None:
-            losers.append(_lost(min(held, record, key=_rank), living[name].file))
-    return [record.file for record in living.values()], losers
+            losers.append(_lost(min(held, record, key=_rank), living[name]))
+    return list(living.values()), losers
 
 
-def _rank(record: Record) -> tuple[bool, tuple[Serial, UploadId]]:
-    return record.replace, precedence(record.file)
+def _rank(record: Record) -> tuple[bool, bool, tuple[Serial, UploadId]]:
+    return record.live_since_us is not None, record.replace, precedence(record.file)
 
 
-def _lost(record: Record, winner: StagedFile) -> Gone:
-    reason = Reason.REPLACED if record.replace else Reason.REFUSED
-    return Gone(record.file, reason, winner.staged_at_us, winner.who)
+def _lost(record: Record, winner: Record) -> Gone:
+    is_replaced = record.replace and winner.live_since_us is None
+    reason = Reason.REPLACED if is_replaced else Reason.REFUSED
+    return Gone(record.file, reason, winner.file.staged_at_us, winner.file.who)
 
 
 async def _records(documents: Documents, dead: AbstractSet[UploadId]) -> AsyncIterator[Record]:
     async for key, body in documents.scan(RECORDS):
-        if upload_of_document(key) not in dead:
-            record = decode(key, body, Record)
+        record = decode(key, body, Record)
+        if upload_of_document(key) not in dead or await _is_void(documents, record):
             yield replace(record, form=(), attestations=None)  # all of them are in memory at once
+
+
+async def _is_void(documents: Documents, record: Record) -> bool:
+    """Say whether the history is wrong that an upload ended."""
+    if record.live_since_us is None:
+        return False
+    return await read_reason(documents, record.file.project, record.file.upload_id) is not Reason.LIVE
 
 
 async def _tokens(documents: Documents) -> tuple[Token, ...]:

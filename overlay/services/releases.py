@@ -5,21 +5,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from overlay.domain.errors import NotGranted, UnknownFile, UnknownRelease
+from overlay.domain.errors import NotGranted, StaysLive, UnknownFile, UnknownRelease
 from overlay.domain.layout import history_prefix
+from overlay.domain.ledger_port import Ending, StageLedger
 from overlay.domain.listing import Standing, standing
-from overlay.domain.names import MAIN, NormalizedName, StageId
+from overlay.domain.names import MAIN, NormalizedName, ReleaseName, StageId, canonical_version
 from overlay.domain.page_facts import PageFacts
-from overlay.domain.ports import Documents, Ending, StageLedger, Upstream
-from overlay.domain.promotion import ReleaseName
+from overlay.domain.ports import Documents, Upstream
+from overlay.domain.quantities import second_words
 from overlay.domain.records import HistoryEntry, decode
-from overlay.domain.rights import EVERY_PROJECT, Right, Token, covers_stage, grant_for
+from overlay.domain.rights import Right, Token, covers_stage
 from overlay.domain.rules import Finding, judge_release
 from overlay.domain.stage import Gone, Reason, StagedFile, StageSnapshot
 from overlay.services.access import require, require_grant
 from overlay.services.facts import FactsOf
 from overlay.services.freezes import check_not_frozen
-from overlay.services.live import live_release
+from overlay.services.live import is_taken, live_release
+from overlay.services.live_copies import read_record
 from overlay.services.reconcile import end, reconcile_project
 from overlay.services.reports import Reports
 
@@ -52,6 +54,14 @@ class Release:
     version: str
     entries: tuple[ReportedEntry, ...]
     upstream_known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """What a withdrawal ended, and what stays because it is live by now."""
+
+    ended: tuple[Gone, ...]
+    staying: tuple[StagedFile, ...]
 
 
 class Releases:
@@ -102,9 +112,11 @@ class Releases:
         if not files:
             raise UnknownRelease(project, version)
         live = live_release(facts, version)
+        # Also what is staged under another spelling of the version: at PyPI it is the same release.
+        canonical = canonical_version(version)
+        siblings = [file for file in snapshots[0].files if canonical_version(file.version) == canonical]
         entries = []
         for file in files:
-            siblings = [other for other in files if other.upload_id != file.upload_id]
             found = await self._reports.of(file)
             found += judge_release(file, siblings=siblings, live=live, now_s=self._now_us() / 1_000_000)
             entries.append(ReportedEntry(file, standing(file, facts, snapshots), found))
@@ -125,12 +137,13 @@ class Releases:
         version: str,
         filenames: Sequence[str] = (),
         stage: StageId = MAIN,
-    ) -> tuple[Gone, ...]:
-        """End a staged release, or the named files of it.
+    ) -> Withdrawn:
+        """End a staged release, or the named files of it; what is live by now stays.
 
         One's own uploads may always be withdrawn, in the stages of the token. The history is written first: a killed
         withdrawal has happened, or not, for each file.
-        Raises UnknownRelease, UnknownFile, NotGranted, ReleaseFrozen while the release is being promoted, Unavailable.
+        Raises UnknownRelease, UnknownFile, NotGranted, ReleaseFrozen while the release is being promoted, StaysLive
+        where nothing else is left, Unavailable.
         """
         require(caller, Right.STAGE)
         if not covers_stage(caller, stage):
@@ -145,17 +158,30 @@ class Releases:
                 raise UnknownFile(name)
         chosen = [file for file in files if not filenames or file.filename in filenames]
         if any(file.token_id != caller.id for file in chosen):
-            on_upstream = await self._on_upstream(caller, project)
-            require_grant(caller, Right.STAGE, project, stage, on_upstream=on_upstream)
+            taken = await is_taken(
+                caller,
+                project,
+                stage,
+                ledger=self._ledger,
+                upstream=self._upstream,
+                facts_of=self._facts_of,
+                no_older_than_s=self._fresh_s,
+            )
+            require_grant(caller, Right.STAGE, project, stage, on_upstream=taken)
         await check_not_frozen(self._ledger, ReleaseName(project, version))
         ending = Ending(Reason.WITHDRAWN, self._now_us(), caller.label)
-        return await end(self._documents, self._ledger, project, chosen, ending)
+        ended = await end(self._documents, self._ledger, project, chosen, ending)
+        live = await self._ledger.marked_live()
+        staying = tuple(file for file in chosen if file.upload_id in live)
+        if staying and not ended:
+            raise await self._stays(staying, f"{project}=={version}", all_of_it=len(staying) == len(files))
+        return Withdrawn(ended, staying)
 
-    async def _on_upstream(self, caller: Token, project: NormalizedName) -> bool:
-        """Say whether upstream has the project, where the caller's grant depends on it; else do not ask."""
-        if EVERY_PROJECT not in caller.projects or grant_for(caller, project, on_upstream=True) is not None:
-            return True
-        return (await self._upstream.page(project, no_older_than_s=self._fresh_s)).body is not None
+    async def _stays(self, staying: Sequence[StagedFile], release: str, *, all_of_it: bool) -> StaysLive:
+        records = [await read_record(self._documents, file.project, file.upload_id) for file in staying]
+        since_us = [record.live_since_us for record in records if record is not None and record.live_since_us]
+        what = release if all_of_it else ", ".join(file.filename for file in staying)
+        return StaysLive(what, since=second_words(min(since_us)) if since_us else "")
 
     async def _see(self, project: NormalizedName, stage: StageId) -> "_Seen":
         """Read what decides the standings of a project's files, once for all of them."""

@@ -13,30 +13,34 @@ something to do, and what it does may be done twice:
 Documents are listed before the freezes are read, and read after them. So a plan on the list without a freeze has had
 one (the freeze comes first); and a plan still there after that has not been ended meanwhile (the freeze goes last).
 
+What stays unfinished for long is asked for less and less often, by each process.
+
 Once an hour one process asks upstream for every project with staged files. What became live stays staged at first, for
-pages in hand that lack it, and is hidden where upstream lists it; `stale_s` later no such page is left, and it ends.
+pages in hand that lack it, and is hidden where upstream lists it (`overlay.services.live_copies`). It ends `stale_s`
+later, when no such page is left, or as soon as upstream has deleted it: what was live never comes back as staged.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final, NoReturn
 
-from overlay.domain.errors import DocumentNotFound, OverlayError, RecordCorrupt
-from overlay.domain.layout import LIVE_MARK, history_key, record_key
+from overlay.domain.errors import Corrupt, DocumentNotFound, OverlayError, RecordCorrupt, UpstreamUnavailable
+from overlay.domain.layout import LIVE_MARK
+from overlay.domain.ledger_port import Ending, StageLedger
 from overlay.domain.listing import Standing, standing
-from overlay.domain.names import NOTHING_STAGED, UploadId
-from overlay.domain.page import UpstreamPage
-from overlay.domain.ports import Documents, Ending, StageLedger, Upstream
-from overlay.domain.promotion import Freeze, Promotion, PromotionId, Underway
+from overlay.domain.names import NOTHING_STAGED, NormalizedName, UploadId
+from overlay.domain.ports import Documents, Upstream
+from overlay.domain.promotion import Freeze, Outcome, Promotion, PromotionEnding, PromotionId, Underway
 from overlay.domain.promotion_errors import PromotionRunning
-from overlay.domain.records import HistoryEntry, Record, SweepMark, decode, encode
+from overlay.domain.records import SweepMark, decode, encode
 from overlay.domain.rights import EVERY_PROJECT
-from overlay.domain.stage import Gone, Reason, StagedFile, StageSnapshot
+from overlay.domain.stage import Reason, StageSnapshot
 from overlay.services.facts import FactsOf
+from overlay.services.live_copies import end_live, keep_live, read_record
 from overlay.services.promotion_looks import look, note, on_page
-from overlay.services.promotion_papers import clear, planned, read_journal, read_plan, read_receipt
+from overlay.services.promotion_papers import clear, clear_lapsed, planned, read_journal, read_plan, read_receipt
 
 LOOK_EVERY_S: Final = 30.0
 NOTICE_EVERY_S: Final = 3600.0
@@ -44,8 +48,36 @@ SERVER: Final = "overlay"
 """Who ended what nobody else did."""
 
 _MICROSECONDS: Final = 1_000_000
+_SHARE_OF_AGE: Final = 0.1
+_LONGEST_PAUSE_S: Final = 600.0
+_JUST_NOW_S: Final = 1.0
+# A page that was fetched just now may come from a cache of upstream's that has not heard of the file yet.
+_DELETED_AFTER_S: Final = 900.0
+_GIVEN_UP_AFTER: Final = 3
 
 _log = logging.getLogger("overlay.settling")
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Since when, as this process knows, nobody runs a promotion, and when it was looked at last."""
+
+    since_us: int
+    looked_us: int
+
+    @property
+    def pause_us(self) -> float:
+        """How long it is let alone: longer and longer."""
+        pause_us = (self.looked_us - self.since_us) * _SHARE_OF_AGE
+        return min(pause_us, _LONGEST_PAUSE_S * _MICROSECONDS) if pause_us > LOOK_EVERY_S * _MICROSECONDS else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Where upstream has which of the staged files; `tells` says whether it has the others not."""
+
+    urls: Mapping[UploadId, str]
+    tells: bool
 
 
 class Settling:
@@ -67,44 +99,56 @@ class Settling:
         self._facts_of = facts_of
         self._stale_s = stale_s
         self._now_us = now_us
-        self._failing: frozenset[str] = frozenset()
+        self._failing: Mapping[PromotionId | None, str] = {}
+        self._waiting: Mapping[PromotionId, _Waiting] = {}
 
     async def settle(self) -> None:
-        """Settle every promotion that nobody runs. What fails is logged once and tried again the next time."""
-        failing = set()
+        """Settle every promotion that nobody runs. What fails is logged once and tried again."""
+        failing: dict[PromotionId | None, str] = {}
+        waiting: dict[PromotionId, _Waiting] = {}
         try:
             listed = await planned(self._documents)
             freezes = {freeze.promotion: freeze for freeze in await self._ledger.freezes()}
         except OverlayError as err:
-            listed, freezes = (), {}
-            failing.add(str(err))
+            listed, freezes, waiting = (), {}, dict(self._waiting)
+            failing = {**self._failing, None: str(err)}
         for promotion in sorted({*listed, *freezes}):
-            freeze = freezes.get(promotion)
-            if freeze is not None and (freeze.leased(self._now_us()) or not freeze.durable):
+            freeze, now_us = freezes.get(promotion), self._now_us()
+            if freeze is not None and (freeze.leased(now_us) or not freeze.durable):
                 continue
+            waiting[promotion] = waited = self._waiting.get(promotion) or _Waiting(since_us=now_us, looked_us=0)
+            if now_us - waited.looked_us < waited.pause_us:
+                if promotion in self._failing:
+                    failing[promotion] = self._failing[promotion]
+                continue
+            waiting[promotion] = replace(waited, looked_us=now_us)
             try:
                 await self._settle(promotion, freeze)
             except OverlayError as err:
-                failing.add(f"{promotion}: {err}")
-        for sentence in sorted(failing - self._failing):
+                failing[promotion] = f"{promotion}: {err}"
+        for sentence in sorted(set(failing.values()) - set(self._failing.values())):
             _log.warning("Promotions wait: %s", sentence)
-        self._failing = frozenset(failing)
+        self._failing, self._waiting = failing, waiting
 
     async def _settle(self, promotion: PromotionId, freeze: Freeze | None) -> None:
         receipt = await read_receipt(self._documents, promotion)
         plan = await read_plan(self._documents, promotion)
         journal = await read_journal(self._documents, promotion)
-        if receipt is not None or plan is None or (freeze is None and not journal):
-            if receipt is None and freeze is not None:
-                _log.warning("The promotion %s has a freeze and no documents: it is thawed.", promotion)
-            await clear(self._documents, self._ledger, promotion)
+        lapsed = PromotionEnding(outcome=Outcome.ABANDONED, at_us=self._now_us(), who=SERVER)
+        if receipt is not None:
+            await clear(self._documents, self._ledger, promotion, receipt.ending)
+        elif freeze is not None and plan is None:
+            _log.warning("The promotion %s has a freeze and no documents: it is thawed.", promotion)
+            await clear(self._documents, self._ledger, promotion, lapsed)
+        elif plan is None or (freeze is None and not journal):
+            await clear_lapsed(self._documents, self._ledger, promotion, lapsed)
         elif freeze is None:
             await self._freeze_again(plan)
         else:
             sights = await look(self._upstream, plan, no_older_than_s=LOOK_EVERY_S)
             held = Underway(promotion=plan, journal=journal, freeze=freeze)
             ended = await note(self._documents, self._ledger, held, sights, who=SERVER, now_us=self._now_us)
-            if ended is not None:
+            if ended is not None and ended.outcome is Outcome.LIVE:
                 _log.info("The promotion %s has ended: all its files are live.", promotion)
 
     async def _freeze_again(self, plan: Promotion) -> None:
@@ -117,7 +161,7 @@ class Settling:
     async def notice_if_due(self) -> bool:
         """Notice what became live, unless a process began to within the last hour; says whether it did.
 
-        Raises Unavailable, Corrupt; what was not reached then waits for the next hour.
+        Raises LedgerUnavailable, StoreUnavailable, UpstreamUnavailable; what was not reached waits for the next hour.
         """
         now_us = self._now_us()
         if 0 <= now_us - await self._last_begun_us() < NOTICE_EVERY_S * _MICROSECONDS:
@@ -127,42 +171,67 @@ class Settling:
         return True
 
     async def notice(self) -> None:
-        """Ask upstream for everything that is staged; note what is live, and end what has been for long enough."""
-        kept = {upload for freeze in await self._ledger.freezes() for upload in freeze.uploads}
+        """Ask upstream for everything that is staged; keep what is live, and end what need not be kept any longer.
+
+        A project whose page or documents cannot be read does not hinder the rest; what fails is logged at the end.
+        Raises UpstreamUnavailable where upstream did not answer for several projects in a row: it is down.
+        """
+        frozen = {upload for freeze in await self._ledger.freezes() for upload in freeze.uploads}
+        marked = await self._ledger.marked_live()
         files = sorted((await self._ledger.index()).files, key=lambda file: (file.project, file.stage))
+        failed: dict[NormalizedName, str] = {}
+        unanswered = 0
         for (project, stage), group in groupby(files, key=lambda file: (file.project, file.stage)):
             snapshot = StageSnapshot(project, stage, NOTHING_STAGED, tuple(group))
-            page = await self._upstream.page(project, no_older_than_s=NOTICE_EVERY_S)
-            await self._notice(snapshot, page, kept)
+            try:
+                await self._notice(snapshot, frozen, marked)
+            except (UpstreamUnavailable, Corrupt) as err:
+                failed[project] = str(err)
+                unanswered = unanswered + 1 if isinstance(err, UpstreamUnavailable) else 0
+                if unanswered == _GIVEN_UP_AFTER:
+                    raise
+            else:
+                unanswered = 0
+        for project, sentence in failed.items():
+            _log.warning("What became live of %s could not be noticed: %s", project, sentence)
 
-    async def _notice(self, snapshot: StageSnapshot, page: UpstreamPage, kept: set[UploadId]) -> None:
+    async def _notice(
+        self, snapshot: StageSnapshot, frozen: Collection[UploadId], marked: Collection[UploadId]
+    ) -> None:
+        project = snapshot.project
+        seen = await self._see(snapshot, no_older_than_s=NOTICE_EVERY_S)
+        noted = [file for file in snapshot.files if file.upload_id in marked]
+        if any(file.upload_id not in seen.urls for file in noted):
+            seen = await self._see(snapshot, no_older_than_s=_JUST_NOW_S)
+        now_us = self._now_us()
+        live = [file for file in snapshot.files if file.upload_id in marked or file.upload_id in seen.urls]
+        # What `*` staged is listed as long as all that upstream has came from here, which is read off these copies.
+        witnesses = any(file.grant == EVERY_PROJECT and file not in live for file in snapshot.files)
+        new: dict[UploadId, NormalizedName] = {}
+        for file in live:
+            record = await read_record(self._documents, project, file.upload_id)
+            if record is None:  # it ended meanwhile
+                continue
+            if record.live_since_us is None or file.upload_id not in marked:
+                new[file.upload_id] = project
+            if record.live_since_us is None or file.upload_id in frozen:
+                continue
+            age_s = (now_us - record.live_since_us) / _MICROSECONDS
+            is_deleted = seen.tells and file.upload_id not in seen.urls and age_s > _DELETED_AFTER_S
+            if is_deleted or (age_s >= self._stale_s and not witnesses):
+                url = seen.urls.get(file.upload_id, record.live_url)
+                await end_live(self._documents, self._ledger, file, url, Ending(Reason.LIVE, now_us, SERVER))
+        if new:
+            await keep_live(self._documents, self._ledger, new, urls=seen.urls, at_us=now_us)
+
+    async def _see(self, snapshot: StageSnapshot, *, no_older_than_s: float) -> "_Seen":
+        """Find what is live of a project's staged files."""
+        page = await self._upstream.page(snapshot.project, no_older_than_s=no_older_than_s)
         facts = await self._facts_of(page)
         live = [file for file in snapshot.files if standing(file, facts, (snapshot,)) is Standing.LIVE]
-        seen = {file.upload_id for file in live}
-        # What `*` staged is listed as long as all that upstream has came from here, which is read off these copies.
-        witnesses = any(file.grant == EVERY_PROJECT and file.upload_id not in seen for file in snapshot.files)
-        urls = {name: found.url for name, found in (await on_page(page, [file.filename for file in live])).items()}
-        for file in live:
-            may_end = not witnesses and file.upload_id not in kept
-            await self._note(file, urls[file.filename], may_end=may_end)
-
-    async def _note(self, file: StagedFile, url: str, *, may_end: bool) -> None:
-        key, now_us = record_key(file.project, file.upload_id), self._now_us()
-        try:
-            record = decode(key, await self._documents.get(key), Record)
-        except DocumentNotFound:  # it ended meanwhile
-            return
-        if record.live_since_us is None:
-            await self._documents.put(key, encode(replace(record, live_since_us=now_us)))
-        elif may_end and now_us - record.live_since_us >= self._stale_s * _MICROSECONDS:
-            await self._end(file, url, now_us)
-
-    async def _end(self, file: StagedFile, url: str, now_us: int) -> None:
-        ending = Ending(Reason.LIVE, now_us, SERVER)
-        entry = HistoryEntry(gone=Gone(file, ending.reason, ending.at_us, ending.who), live_url=url)
-        await self._documents.put(history_key(file.project, file.upload_id), encode(entry))
-        await self._ledger.forget(file.project, [file.upload_id], ending)
-        await self._documents.delete(record_key(file.project, file.upload_id))
+        found = await on_page(page, [file.filename for file in live])
+        urls = {file.upload_id: found[file.filename].url for file in live}
+        return _Seen(urls, tells=facts is None or not facts.quarantined)
 
     async def _last_begun_us(self) -> float:
         try:

@@ -5,8 +5,8 @@ rebuilt. Another server than the one that was reconciled last (a replica took ov
 `reconcile_s` after the last reconcile: it is reconciled. The lead makes one worker do it; what was done stands in the
 ledger, so the others see that nothing is left to do.
 
-    missing ready ─► rebuild under the lead, unless ready by now; then reconcile
-    other server, or time ─► list the documents and the ledger ─► projects that disagree ─► each: re-read, then heal
+    missing ready ─► rebuild under the lead, unless ready by now
+    rebuilt, other server, or time ─► list documents and ledger ─► projects that disagree ─► each: re-read, then heal
 
 The lists are no moment's truth: uploads go on meanwhile. They only say where to look; healing reads again and writes
 through `ledger.stage` and `ledger.forget`, which an upload that is between its two steps bears (design §5). Freezes
@@ -22,9 +22,10 @@ from typing import Final, NoReturn
 
 from overlay.domain.errors import Corrupt, DocumentNotFound, LedgerBusy, Unavailable
 from overlay.domain.layout import HISTORY, RECORDS, TOKENS, token_key, upload_of_document
+from overlay.domain.ledger_port import Lead, LedgerState, StageLedger
 from overlay.domain.measures import NO_MEASURES, Measures
 from overlay.domain.names import NormalizedName, UploadId
-from overlay.domain.ports import Documents, Lead, LedgerState, StageLedger
+from overlay.domain.ports import Documents
 from overlay.domain.records import TokenDocument, decode
 from overlay.domain.rights import Token
 from overlay.services.freezes import LEASE_S, freeze_again
@@ -176,8 +177,6 @@ class Upkeep:
                 return Duty.NOTHING
             self._measures.rebuilt(rebuilt.took_s)
             _log.warning("The ledger was rebuilt: %d files in %.1f s.", rebuilt.files, rebuilt.took_s)
-            # Uploads and withdrawals went on while the documents were read, and were refused by a ledger not ready.
-            await reconcile(self._documents, self._ledger)
         elif needed is Duty.RECONCILE:
             async with self._ledger.lead() as lead:
                 return await self._reconcile(lead)

@@ -8,7 +8,8 @@ the record decides at the next rebuild. Repeating the upload is safe at every po
 
 A rebuild between admit and stage, where Redis was lost, may have read the record, and even ended the upload: then the
 history says so, and only the history. So `stage` names the ledger's life that admitted; another one knows the upload,
-or refuses it, which is an unknown outcome as well. An upload that ended is never staged again.
+or refuses it, which is an unknown outcome as well. An upload that ended is never staged again; one that `stage` refused
+has ended by that, whoever hears of it, unless it was for a promotion: that one's end decides.
 """
 
 import asyncio
@@ -22,8 +23,9 @@ from pathlib import Path
 from overlay.domain import filenames
 from overlay.domain.errors import BadUpload, Conflict, DocumentNotFound, FileExists, ProjectQuarantined
 from overlay.domain.layout import blob_key, record_key, sidecar_key
+from overlay.domain.ledger_port import Ending, StageLedger
 from overlay.domain.names import NormalizedName, StageId, UploadId, project_name
-from overlay.domain.ports import BlobStore, Documents, Ending, StageLedger, Upstream
+from overlay.domain.ports import BlobStore, Documents, Upstream
 from overlay.domain.records import Record, decode, encode
 from overlay.domain.rights import Right, Token
 from overlay.domain.rules import Finding, Severity
@@ -33,7 +35,7 @@ from overlay.services.facts import FactsOf
 from overlay.services.inspection import identify, unstaged
 from overlay.services.intake import Content, Field, FilePart, Form, asks_for_md5, check_digests, local, receive_file
 from overlay.services.limits import check_quotas, spend_upload
-from overlay.services.reconcile import end, reconcile_project, settle
+from overlay.services.reconcile import end, hold, reconcile_project, settle
 from overlay.services.reports import Reports
 
 
@@ -258,7 +260,7 @@ class Uploads:
         if staged.ended is not None and staged.ended.file.upload_id == file.upload_id:
             await settle(self._documents, staged.ended)
             return await self._overtaken(file, body)
-        await self._hold(record)
+        await hold(self._documents, self._ledger, record)  # before the answer, which is a promise
         if staged.ended is None:
             return await self._receipt(UploadStatus.STAGED, file, body)
         await settle(self._documents, staged.ended)
@@ -268,14 +270,8 @@ class Uploads:
         """Answer for bytes that are staged; whoever staged them may have got no answer, and then did not do this."""
         key = record_key(held.project, held.upload_id)
         with contextlib.suppress(DocumentNotFound):  # it ended meanwhile
-            await self._hold(decode(key, await self._documents.get(key), Record))
+            await hold(self._documents, self._ledger, decode(key, await self._documents.get(key), Record))
         return await self._receipt(UploadStatus.ALREADY_STAGED, held, body)
-
-    async def _hold(self, record: Record) -> None:
-        """Let a rebuild know that an add-only upload holds its name: before the answer, which is a promise."""
-        if not record.replace:
-            key = record_key(record.file.project, record.file.upload_id)
-            await self._documents.put(key, encode(replace(record, replace=True)))
 
     async def _overtaken(self, file: StagedFile, body: bytes) -> Receipt:
         """Answer for an upload that ended at once: a racing one of its name holds it, or has been withdrawn since."""

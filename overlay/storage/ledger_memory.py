@@ -4,25 +4,21 @@ Nothing here suspends. Rebuilt from the records at start (`overlay.services.rebu
 """
 
 import secrets
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
 
+from overlay.domain import rates
 from overlay.domain.errors import LedgerBusy, LedgerRebuilt, LedgerUnavailable
-from overlay.domain.names import NormalizedName, Revision, Serial, StageId, UploadId
-from overlay.domain.ports import Ending, Lead, LedgerState
-from overlay.domain.promotion import Freeze, PromotionId, ReleaseName
-from overlay.domain.rates import forgotten, taken
+from overlay.domain.events import EVENT_OF_REASON, EventFeed, EventKind
+from overlay.domain.ledger_port import Ending, Lead, LedgerState
+from overlay.domain.names import NormalizedName, ReleaseName, Revision, Serial, StageId, UploadId
+from overlay.domain.promotion import Freeze, PromotionEnding, PromotionId
 from overlay.domain.rights import Token
 from overlay.domain.stage import (
-    EVENT_OF_REASON,
     Admitted,
     AlreadyStaged,
     Claim,
-    Event,
-    EventFeed,
-    EventKind,
+    Entry,
     Gone,
     Reason,
     Staged,
@@ -33,12 +29,11 @@ from overlay.domain.stage import (
     precedence,
     repeats,
 )
+from overlay.storage.memory_endings import Endings, as_refused
+from overlay.storage.memory_events import Events
 from overlay.storage.memory_freezes import Freezes
 from overlay.storage.memory_shelves import Shelves
-
-_EVENTS_HELD: Final = 1000
-# Endings that may not have reached the history yet; far more than uploads can be in flight at once.
-_ENDINGS_HELD: Final = 10_000
+from overlay.storage.refusals import live_upstream, refusal, taken
 
 
 class MemoryLedger:
@@ -55,12 +50,12 @@ class MemoryLedger:
 
     def _clear(self) -> None:
         self._shelves = Shelves()
-        self._freezes = Freezes(self._shelves.entries, self._now_us)
-        self._ended: dict[UploadId, Gone] = {}
+        self._events = Events()
+        self._freezes = Freezes(self._shelves.entries, self._now_us, self._events.tell_freeze)
+        self._endings = Endings()
         self._replaced: dict[UploadId, UploadId] = {}
+        self._live: set[UploadId] = set()
         self._last_serial = 0
-        self._events: deque[Event] = deque(maxlen=_EVENTS_HELD)
-        self._events_made = 0
         self._epoch = secrets.token_hex(4)
         self._tokens: dict[str, Token] = {}
         self._paid_until_us: dict[str, int] = {}
@@ -82,16 +77,23 @@ class MemoryLedger:
         finally:
             self._led = False
 
-    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token], freezes: Sequence[Freeze] = ()) -> None:
+    async def load(
+        self,
+        files: Sequence[StagedFile],
+        tokens: Sequence[Token],
+        freezes: Sequence[Freeze] = (),
+        live: Sequence[UploadId] = (),
+    ) -> None:
         """Replace the whole content, then be ready; nothing suspends, so whoever leads is not disturbed."""
         self._ready = False
         self._clear()
-        self._freezes = Freezes(self._shelves.entries, self._now_us, freezes)
+        self._freezes = Freezes(self._shelves.entries, self._now_us, self._events.tell_freeze, freezes)
         for file in files:
             self._shelves.put(file)
             self._last_serial = max(self._last_serial, file.serial)
+        self._live = set(live)
         self._tokens = {token.sha256: token for token in tokens}
-        self._reconciled = (self._server, self._now_us())
+        self._reconciled = ("", 0)
         self._ready = True
 
     async def reconciled(self, server: str, at_us: int) -> None:
@@ -108,14 +110,10 @@ class MemoryLedger:
         self._check_ready()
         return tuple(self._shelves.snapshot(stage, project) for stage in stages)
 
-    async def entry(self, project: NormalizedName, upload: UploadId) -> StagedFile | Gone | None:
-        """Look one upload up."""
+    async def entries(self, project: NormalizedName, uploads: Sequence[UploadId]) -> tuple[Entry, ...]:
+        """Look uploads up."""
         self._check_ready()
-        file = self._shelves.entries.get(upload)
-        if file is not None:
-            return file if file.project == project else None
-        gone = self._ended.get(upload)
-        return gone if gone is not None and gone.file.project == project else None
+        return tuple([self._entry(project, upload) for upload in uploads])
 
     async def index(self) -> StageIndex:
         """Read everything that is staged."""
@@ -142,9 +140,10 @@ class MemoryLedger:
     async def admit(self, claim: Claim) -> Admitted | AlreadyStaged:
         """Decide whether an upload may go on."""
         self._check_ready()
-        held = self._shelves.holder(claim.stage, claim.project, claim.filename)
-        release = ReleaseName(claim.project, claim.version)
-        kept = self._freezes.keeps(release, claim.filename, claim.sha256, held, may_replace=claim.replace)
+        held, keeper, kept = self._met_by(claim)
+        refused = refusal(claim, held, keeper, may_replace=claim.replace, is_live=kept and keeper is None)
+        if refused is not None:
+            raise refused
         if held is not None and (kept or repeats(held, sha256=claim.sha256, grant=claim.grant)):
             return AlreadyStaged(held)
         self._last_serial = max(self._last_serial + 1, self._now_us())
@@ -154,26 +153,29 @@ class MemoryLedger:
         """Show the file; idempotent by upload id."""
         self._check_ready()
         self._last_serial = max(self._last_serial, file.serial)
-        if file.upload_id in self._shelves.entries or file.upload_id in self._ended:
-            # A repeat: it answers what the first call did.
-            return Staged(self._ended.get(self._replaced.get(file.upload_id, file.upload_id)))
+        if file.upload_id in self._shelves.entries or file.upload_id in self._endings:
+            return self._answer_again(file)
         if epoch != self._epoch:
             raise LedgerRebuilt
-        held = self._shelves.holder(file.stage, file.project, file.filename)
-        release = ReleaseName(file.project, file.version)
-        kept = self._freezes.keeps(release, file.filename, file.sha256, held, may_replace=replace)
+        held, keeper, kept = self._met_by(file)
+        refused = refusal(file, held, keeper, may_replace=replace, is_live=kept and keeper is None)
+        if refused is not None:
+            if keeper is None:
+                self._endings.add(file, as_refused(file))
+            raise refused
         if held is None:
             self._shelves.put(file)
-            self._tell(EventKind.STAGED, file, file.staged_at_us, file.who)
+            self._events.tell(EventKind.STAGED, file, file.staged_at_us, file.who)
             return Staged(None)
         # Two uploads of the same bytes that raced past `admit`: the first one shown stays, nothing changes for readers.
-        if kept or precedence(held) > precedence(file) or repeats(held, sha256=file.sha256, grant=file.grant):
+        repeated = repeats(held, sha256=file.sha256, grant=file.grant)
+        if kept or precedence(held) > precedence(file) or repeated:
             return Staged(self._end(file, Ending(Reason.REPLACED, held.staged_at_us, held.who)))
         self._drop(held)
         self._shelves.put(file)
         self._replaced[file.upload_id] = held.upload_id
         ended = self._end(held, Ending(Reason.REPLACED, file.staged_at_us, file.who))
-        self._tell(EventKind.STAGED, file, file.staged_at_us, file.who)
+        self._events.tell(EventKind.STAGED, file, file.staged_at_us, file.who)
         return Staged(ended)
 
     async def forget(self, project: NormalizedName, uploads: Sequence[UploadId], gone: Ending) -> tuple[Gone, ...]:
@@ -181,15 +183,26 @@ class MemoryLedger:
         self._check_ready()
         if gone.reason is not Reason.LIVE:
             self._freezes.check_endings(project, uploads)
+            uploads = [upload for upload in uploads if upload not in self._live]
         ended = []
         for upload in uploads:
             file = self._shelves.entries.get(upload)
             if file is not None and file.project == project:
                 self._drop(file)
                 ended.append(self._end(file, gone))
-            elif file is None and self._is_repeat(project, upload, gone):
-                ended.append(self._ended[upload])
+            elif file is None and (repeated := self._endings.repeated(project, upload, gone)):
+                ended.append(repeated)
         return tuple(ended)
+
+    async def mark_live(self, uploads: Sequence[UploadId]) -> None:
+        """Remember that upstream has these staged files."""
+        self._check_ready()
+        self._live.update(upload for upload in uploads if upload in self._shelves.entries)
+
+    async def marked_live(self) -> frozenset[UploadId]:
+        """Read which staged files are marked live."""
+        self._check_ready()
+        return frozenset(self._live)
 
     async def freeze(self, wanted: Freeze) -> Freeze:
         """Keep releases as they are, and give the lease to a run."""
@@ -201,10 +214,15 @@ class MemoryLedger:
         self._check_ready()
         return self._freezes.renew(promotion, fence=fence, until_us=until_us, durable=durable)
 
-    async def thaw(self, promotion: PromotionId) -> None:
+    async def overtake(self, promotion: PromotionId) -> bool:
+        """Let no run of the promotion go on."""
+        self._check_ready()
+        return self._freezes.overtake(promotion)
+
+    async def thaw(self, promotion: PromotionId, ending: PromotionEnding, *, unless_durable: bool = False) -> bool:
         """End the freeze."""
         self._check_ready()
-        self._freezes.thaw(promotion)
+        return self._freezes.thaw(promotion, ending, unless_durable=unless_durable)
 
     async def freezes(self) -> tuple[Freeze, ...]:
         """Read the freezes that hold."""
@@ -215,16 +233,15 @@ class MemoryLedger:
         """Take one of the uploads that a token has."""
         self._check_ready()
         now_us = self._now_us()
-        paid_until_us, wait_us = taken(self._paid_until_us.get(token_id, 0), now_us, per_minute)
-        held = {one: us for one, us in self._paid_until_us.items() if not forgotten(us, now_us)}
+        paid_until_us, wait_us = rates.taken(self._paid_until_us.get(token_id, 0), now_us, per_minute)
+        held = {one: us for one, us in self._paid_until_us.items() if not rates.forgotten(us, now_us)}
         self._paid_until_us = held | {token_id: paid_until_us}
         return wait_us / 1_000_000
 
     async def events(self, after: int) -> EventFeed:
         """Read the recent events."""
         self._check_ready()
-        first = self._events[0].number if self._events else self._events_made + 1
-        return EventFeed(self._epoch, first, tuple(event for event in self._events if event.number > after))
+        return self._events.after(after, epoch=self._epoch)
 
     async def token(self, sha256: str) -> Token | None:
         """Find a token by the hash of its text."""
@@ -246,13 +263,27 @@ class MemoryLedger:
         self._check_ready()
         self._tokens = {sha256: token for sha256, token in self._tokens.items() if token.id != token_id}
 
-    def _is_repeat(self, project: NormalizedName, upload: UploadId, ending: Ending) -> bool:
-        held = self._ended.get(upload)
-        return (
-            held is not None
-            and held.file.project == project
-            and (held.reason, held.at_us, held.who) == (ending.reason, ending.at_us, ending.who)
-        )
+    def _entry(self, project: NormalizedName, upload: UploadId) -> Entry:
+        file, gone = self._shelves.entries.get(upload), self._endings.get(upload)
+        found = gone.file if file is None and gone is not None else file
+        return (file or gone) if found is not None and found.project == project else None
+
+    def _met_by(self, file: StagedFile | Claim) -> tuple[StagedFile | None, Freeze | None, bool]:
+        """Return what holds the name of a file, what freezes its release, and whether that or upstream keeps them."""
+        held = self._shelves.holder(file.stage, file.project, file.filename)
+        if held is not None and held.upload_id in self._live:
+            return held, None, True
+        keeper = self._freezes.keeper(ReleaseName(file.project, file.version))
+        return held, keeper, keeper is not None
+
+    def _answer_again(self, file: StagedFile) -> Staged:
+        """Answer what the first call to stage the file did. Raises FileExists."""
+        if self._endings.repeated(file.project, file.upload_id, as_refused(file)):
+            held = self._shelves.holder(file.stage, file.project, file.filename)
+            if held is not None and held.upload_id in self._live:
+                raise live_upstream(file.filename, held.sha256)
+            raise taken(file.filename, "" if held is None else held.sha256, None)
+        return Staged(self._endings.get(self._replaced.get(file.upload_id, file.upload_id)))
 
     def _check_ready(self) -> None:
         if not self._ready:
@@ -260,28 +291,9 @@ class MemoryLedger:
 
     def _drop(self, file: StagedFile) -> None:
         self._shelves.drop(file)
+        self._live.discard(file.upload_id)
         self._replaced.pop(file.upload_id, None)
 
     def _end(self, file: StagedFile, ending: Ending) -> Gone:
-        gone = Gone(file, ending.reason, ending.at_us, ending.who)
-        self._ended[file.upload_id] = gone
-        if len(self._ended) > _ENDINGS_HELD:
-            del self._ended[next(iter(self._ended))]
-        self._tell(EVENT_OF_REASON[ending.reason], file, ending.at_us, ending.who)
-        return gone
-
-    def _tell(self, kind: EventKind, file: StagedFile, at_us: int, who: str) -> None:
-        self._events_made += 1
-        self._events.append(
-            Event(
-                number=self._events_made,
-                at_us=at_us,
-                kind=kind,
-                stage=file.stage,
-                project=file.project,
-                version=file.version,
-                filename=file.filename,
-                sha256=file.sha256,
-                who=who,
-            )
-        )
+        self._events.tell(EVENT_OF_REASON[ending.reason], file, ending.at_us, ending.who)
+        return self._endings.add(file, ending)

@@ -17,40 +17,41 @@ import msgspec
 
 from overlay.caching.threads import in_thread
 from overlay.domain.errors import LedgerRebuilt, LedgerUnavailable
+from overlay.domain.events import EventFeed
+from overlay.domain.ledger_port import Ending, Lead, LedgerState
 from overlay.domain.measures import NO_MEASURES, Measures
-from overlay.domain.names import NOTHING_STAGED, NormalizedName, Revision, Serial, StageId, UploadId
-from overlay.domain.ports import Ending, Lead, LedgerState
-from overlay.domain.promotion import Freeze, PromotionId
+from overlay.domain.names import NOTHING_STAGED, NormalizedName, ReleaseName, Revision, Serial, StageId, UploadId
+from overlay.domain.promotion import Freeze, PromotionEnding, PromotionId
 from overlay.domain.rates import MINUTE_US, share_us
 from overlay.domain.rights import Token
 from overlay.domain.stage import (
     Admitted,
     AlreadyStaged,
     Claim,
-    EventFeed,
+    Entry,
     Gone,
     Staged,
     StagedFile,
     StageIndex,
     StageSnapshot,
     Totals,
+    file_of,
 )
 from overlay.storage import redis_layout as layout
 from overlay.storage import redis_scripts as scripts
 from overlay.storage import redis_stage_scripts as changes
 from overlay.storage.redis_coalesced import HELD_S, CoalescedReads
 from overlay.storage.redis_connections import RedisConnections
-from overlay.storage.redis_freezes import RedisFreezes, read_freeze, refusal, release_field
+from overlay.storage.redis_freezes import RedisFreezes, refusal, refuse, release_field
 from overlay.storage.redis_layout import Keys
 from overlay.storage.redis_lead import leading, read_state
 from overlay.storage.redis_link import LONG_PATIENCE_S, PATIENCE_S, RedisLink
 from overlay.storage.redis_url import RedisTarget
-from overlay.storage.refusals import taken
 
 # Longer than anything is remembered by one clock, because those of hosts differ.
 _SPENT_HELD_S: Final = 600
 _LOOK_UPS: Final = 3  # of Sentinels or a cluster's nodes, within one question's patience
-_DECODED_INLINE: Final = 100  # a file takes some microseconds; more of them go to a thread
+_DECODED_INLINE: Final = 100  # a file takes some microseconds; more of them take turns, or go to a thread
 
 
 class RedisLedger:
@@ -59,9 +60,8 @@ class RedisLedger:
     def __init__(self, link: RedisLink, keys: Keys, now_us: Callable[[], int]) -> None:
         self._link = link
         self._keys = keys
-        self._now_us = now_us
-        self._reads = CoalescedReads(link.values, HELD_S)
-        self._freezes = RedisFreezes(link, keys, self._lookup, now_us)
+        self._ready, self._now_us = keys.ready, now_us
+        self._reads, self._freezes = CoalescedReads(link.values, HELD_S), RedisFreezes(link, keys, self._lookup, now_us)
 
     async def check_server(self) -> None:
         """Refuse a server that may lose what it was told or is too old. Raises InvalidConfig, LedgerUnavailable."""
@@ -73,20 +73,26 @@ class RedisLedger:
 
     def lead(self) -> AbstractAsyncContextManager[Lead]:
         """Be the one that mends the ledger."""
-        return leading(self._link, self._keys, self._now_us())
+        return leading(self._link, self._keys)
 
-    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token], freezes: Sequence[Freeze] = ()) -> None:
+    async def load(
+        self,
+        files: Sequence[StagedFile],
+        tokens: Sequence[Token],
+        freezes: Sequence[Freeze] = (),
+        live: Sequence[UploadId] = (),
+    ) -> None:
         """Take the lead and replace the whole content."""
         async with self.lead() as lead:
-            await lead.load(files, tokens, freezes)
+            await lead.load(files, tokens, freezes, live)
 
     async def revisions(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[Revision, ...]:
         """Read the revision per stage, in one round trip with everybody else who asks now."""
         keys = [self._keys.revision(stage, project) for stage in stages]
-        values = await self._reads.get((self._keys.ready, *keys))
-        if values[self._keys.ready] is None:
+        values = await self._reads.get([self._ready, *keys])
+        if values[self._ready] is None:
             raise LedgerUnavailable("What is staged is not loaded yet; try again in a moment.")
-        return tuple(_revision(values[key]) for key in keys)
+        return tuple([_revision(values[key]) for key in keys])
 
     async def snapshot(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[StageSnapshot, ...]:
         """Read files and revisions of one moment."""
@@ -101,12 +107,10 @@ class RedisLedger:
             snapshots.append(StageSnapshot(project, stage, _revision(cast("bytes | None", revision)), ordered))
         return tuple(snapshots)
 
-    async def entry(self, project: NormalizedName, upload: UploadId) -> StagedFile | Gone | None:
-        """Look one upload up."""
-        keys = self._keys.ready, self._keys.key("files"), self._keys.key("ended")
-        _, file, gone = cast("list[bytes | None]", await self._link.run(scripts.FIELD, keys, (upload,)))
-        entry = _entry(file, gone)
-        return entry if entry is not None and _file(entry).project == project else None
+    async def entries(self, project: NormalizedName, uploads: Sequence[UploadId]) -> tuple[Entry, ...]:
+        """Look uploads up."""
+        found = await self._found(uploads)
+        return tuple(entry if entry is not None and file_of(entry).project == project else None for entry in found)
 
     async def index(self) -> StageIndex:
         """Read everything that is staged."""
@@ -141,10 +145,10 @@ class RedisLedger:
     async def admit(self, claim: Claim) -> Admitted | AlreadyStaged:
         """Decide whether an upload may go on."""
         keys = (*self._keys.changed, self._keys.files(claim.stage, claim.project))
-        reach, release = layout.reach(claim.grant), release_field(claim.project, claim.version)
+        reach, release = layout.reach(claim.grant), release_field(ReleaseName(claim.project, claim.version))
         arguments = layout.quoted(claim.filename), claim.sha256, reach, int(claim.replace), self._now_us(), release
         outcome, *values = cast("list[bytes | None]", await self._link.run(changes.ADMIT, keys, arguments))
-        _refuse(outcome, values, claim.filename, release)
+        refuse(outcome, values, claim.filename, release)
         answer = cast("list[bytes]", values)
         if outcome == b"already":
             return AlreadyStaged(layout.read_file(answer[0]))
@@ -153,13 +157,13 @@ class RedisLedger:
     async def stage(self, file: StagedFile, *, replace: bool, epoch: str) -> Staged:
         """Show the file; idempotent by upload id."""
         keys = (*self._keys.changed, *self._keys.shelf(file.stage, file.project))
-        revisions, release = (layout.nonce(), layout.nonce()), release_field(file.project, file.version)
+        revisions, release = (layout.nonce(), layout.nonce()), release_field(file.release)
         written = layout.header(file), layout.body(file), int(replace), epoch
         arguments = *written, *revisions, self._now_us(), release
         outcome, *values = cast("list[bytes | None]", await self._link.run(changes.STAGE, keys, arguments))
         if outcome == b"rebuilt":
             raise LedgerRebuilt
-        _refuse(outcome, values, file.filename, release)
+        refuse(outcome, values, file.filename, release)
         return Staged(None if values[0] is None else layout.read(values[0], Gone))
 
     async def forget(self, project: NormalizedName, uploads: Sequence[UploadId], gone: Ending) -> tuple[Gone, ...]:
@@ -169,11 +173,21 @@ class RedisLedger:
         arguments: list[str | bytes] = [*layout.ended_by(gone), str(self._now_us())]
         for file in known:
             keys += self._keys.shelf(file.stage, project)
-            arguments += (file.upload_id, release_field(project, file.version), layout.nonce(), layout.nonce())
+            arguments += (file.upload_id, release_field(file.release), layout.nonce(), layout.nonce())
         outcome, *values = cast("list[bytes]", await self._link.run(changes.FORGET, keys, arguments))
         if outcome == b"frozen":
             raise refusal(values[0], values[1])
         return tuple(layout.read(value, Gone) for value in values)
+
+    async def mark_live(self, uploads: Sequence[UploadId]) -> None:
+        """Remember that upstream has these staged files."""
+        await self._link.run(changes.MARK_LIVE, self._keys.changed, uploads)
+
+    async def marked_live(self) -> frozenset[UploadId]:
+        """Read which staged files are marked live."""
+        keys = self._keys.ready, self._keys.key("live")
+        _, uploads = await self._link.run(scripts.FIELDS, keys)
+        return frozenset(UploadId(upload.decode()) for upload in cast("list[bytes]", uploads))
 
     async def freeze(self, wanted: Freeze) -> Freeze:
         """Keep releases as they are, and give the lease to a run."""
@@ -183,9 +197,13 @@ class RedisLedger:
         """Prolong the lease, or end it."""
         return await self._freezes.renew(promotion, fence=fence, until_us=until_us, durable=durable)
 
-    async def thaw(self, promotion: PromotionId) -> None:
+    async def overtake(self, promotion: PromotionId) -> bool:
+        """Let no run of the promotion go on."""
+        return await self._freezes.overtake(promotion)
+
+    async def thaw(self, promotion: PromotionId, ending: PromotionEnding, *, unless_durable: bool = False) -> bool:
         """End the freeze."""
-        await self._freezes.thaw(promotion)
+        return await self._freezes.thaw(promotion, ending, unless_durable=unless_durable)
 
     async def freezes(self) -> tuple[Freeze, ...]:
         """Read the freezes that hold."""
@@ -230,12 +248,16 @@ class RedisLedger:
         await self._link.run(scripts.DROP_TOKEN, [self._keys.key(name) for name in names], (token_id,))
 
     async def _lookup(self, uploads: Sequence[UploadId]) -> list[StagedFile]:
-        if not uploads:
-            return []
-        keys = self._keys.ready, self._keys.key("files"), self._keys.key("ended")
-        _, files, endings = await self._link.run(scripts.LOOKUP, keys, uploads)
-        pairs = zip(cast("list[bytes | None]", files), cast("list[bytes | None]", endings), strict=True)
-        return [_file(entry) for pair in pairs if (entry := _entry(*pair)) is not None]
+        return [file_of(entry) for entry in await self._found(uploads) if entry is not None]
+
+    async def _found(self, uploads: Sequence[UploadId]) -> list[Entry]:
+        keys, found = [self._keys.key(name) for name in ("ready", "files", "ended")], list[Entry]()
+        for at in range(0, len(uploads), _DECODED_INLINE):
+            some = uploads[at : at + _DECODED_INLINE]
+            _, files, endings = await self._link.run(scripts.LOOKUP, keys, some)
+            pairs = zip(cast("list[bytes | None]", files), cast("list[bytes | None]", endings), strict=True)
+            found += [_entry(*pair) for pair in pairs]
+        return found
 
 
 @asynccontextmanager
@@ -260,27 +282,14 @@ async def redis_ledger(
         await link.close()
 
 
-def _refuse(outcome: bytes | None, values: Sequence[bytes | None], filename: str, release: str) -> None:
-    """Raise what ADMIT and STAGE answer when the bytes may not come under the name."""
-    if outcome == b"exists":
-        held_sha256, keeper = values
-        raise taken(filename, (held_sha256 or b"").decode(), read_freeze(keeper) if keeper else None)
-    if outcome == b"frozen":
-        raise refusal(release.encode(), values[0] or b"")
-
-
 def _revision(value: bytes | None) -> Revision:
     return NOTHING_STAGED if value is None else Revision(value.decode())
 
 
-def _entry(file: bytes | None, gone: bytes | None) -> StagedFile | Gone | None:
+def _entry(file: bytes | None, gone: bytes | None) -> Entry:
     if file is not None:
         return layout.read_file(file)
     return None if gone is None else layout.read(gone, Gone)
-
-
-def _file(entry: StagedFile | Gone) -> StagedFile:
-    return entry.file if isinstance(entry, Gone) else entry
 
 
 async def _decoded(values: Sequence[bytes]) -> list[StagedFile]:

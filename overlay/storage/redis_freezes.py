@@ -6,15 +6,16 @@ from typing import cast
 
 import msgspec
 
-from overlay.domain.names import NormalizedName, UploadId
-from overlay.domain.promotion import Freeze, PromotionId, ReleaseName
+from overlay.domain.events import EVENT_OF_OUTCOME
+from overlay.domain.names import NormalizedName, ReleaseName, UploadId, canonical_version
+from overlay.domain.promotion import Freeze, PromotionEnding, PromotionId
 from overlay.domain.promotion_errors import PromotionLost, ReleaseFrozen, StagedChanged
 from overlay.domain.stage import StagedFile
 from overlay.storage import redis_freeze_scripts as changes
 from overlay.storage.redis_layout import Keys, quoted, read
 from overlay.storage.redis_link import RedisLink
 from overlay.storage.redis_scripts import VALUES
-from overlay.storage.refusals import frozen, in_words, running
+from overlay.storage.refusals import frozen, in_words, live_upstream, running, taken
 
 LookUp = Callable[[Sequence[UploadId]], Awaitable[Sequence[StagedFile]]]
 
@@ -58,14 +59,23 @@ class RedisFreezes:
             raise PromotionLost(promotion)
         return read_freeze(values[0])
 
-    async def thaw(self, promotion: PromotionId) -> None:
-        """End a freeze."""
-        await self._link.run(changes.THAW, self._keys.changed, (promotion,))
+    async def overtake(self, promotion: PromotionId) -> bool:
+        """Let no run of a promotion go on; say whether its freeze is left."""
+        arguments = promotion, self._now_us()
+        (outcome,) = cast("list[bytes]", await self._link.run(changes.OVERTAKE, self._keys.changed, arguments))
+        return outcome == b"left"
+
+    async def thaw(self, promotion: PromotionId, ending: PromotionEnding, *, unless_durable: bool) -> bool:
+        """End a freeze; say whether none of the promotion is left."""
+        kind = EVENT_OF_OUTCOME[ending.outcome].value
+        arguments = promotion, kind, ending.at_us, quoted(ending.who), int(unless_durable)
+        (outcome,) = cast("list[bytes]", await self._link.run(changes.THAW, self._keys.changed, arguments))
+        return outcome == b"thawed"
 
 
-def release_field(project: NormalizedName, version: str) -> str:
+def release_field(release: ReleaseName) -> str:
     """Name a release as the scripts know it."""
-    return f"{project} {version}"
+    return f"{release.project} {canonical_version(release.version)}"
 
 
 def refusal(release: bytes, keeper: bytes) -> ReleaseFrozen:
@@ -74,18 +84,29 @@ def refusal(release: bytes, keeper: bytes) -> ReleaseFrozen:
     return frozen(ReleaseName(NormalizedName(project), version), read_freeze(keeper))
 
 
+def refuse(outcome: bytes | None, values: Sequence[bytes | None], filename: str, release: str) -> None:
+    """Raise what ADMIT and STAGE answer when the bytes may not come under the name."""
+    if outcome == b"exists":
+        held_sha256, keeper, stays = values
+        if stays:
+            raise live_upstream(filename, (held_sha256 or b"").decode())
+        raise taken(filename, (held_sha256 or b"").decode(), read_freeze(keeper) if keeper else None)
+    if outcome == b"frozen":
+        raise refusal(release.encode(), values[0] or b"")
+
+
 def stored_freeze(freeze: Freeze) -> bytes:
     """Return a freeze as it is stored."""
-    head = f"{freeze.fence} {int(freeze.durable)} {freeze.until_us}".encode()
+    head = f"{freeze.fence} {int(freeze.durable)} {freeze.until_us} {freeze.stage}".encode()
     uploads = " ".join(freeze.uploads).encode()
-    releases = ",".join(release_field(release.project, release.version) for release in freeze.releases).encode()
+    releases = ",".join(f"{release_field(release)} {release.version}" for release in freeze.releases).encode()
     return b"\n".join((head, quoted(freeze.holder), quoted(freeze.who), uploads, releases, msgspec.json.encode(freeze)))
 
 
 def read_freeze(value: bytes) -> Freeze:
     """Read a stored freeze. Raises RecordCorrupt."""
     head, holder, who, _, _, rest = value.split(b"\n", 5)
-    fence, durable, until_us = map(int, head.split())
+    fence, durable, until_us = map(int, head.split()[:3])
     return replace(
         read(rest, Freeze),
         fence=fence,
@@ -97,4 +118,4 @@ def read_freeze(value: bytes) -> Freeze:
 
 
 def _is_within(file: StagedFile, freeze: Freeze) -> bool:
-    return file.stage == freeze.stage and ReleaseName(file.project, file.version) in freeze.releases
+    return file.stage == freeze.stage and file.release in freeze.releases

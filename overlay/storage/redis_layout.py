@@ -12,12 +12,14 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from overlay.domain import events
 from overlay.domain.errors import InvalidConfig, RecordCorrupt
-from overlay.domain.names import NormalizedName, StageId
-from overlay.domain.ports import Ending
-from overlay.domain.promotion import Freeze
+from overlay.domain.events import EVENT_OF_REASON, Event, EventKind
+from overlay.domain.ledger_port import Ending
+from overlay.domain.names import NormalizedName, ReleaseName, StageId
+from overlay.domain.promotion import Freeze, PromotionId
 from overlay.domain.rights import EVERY_PROJECT, Token
-from overlay.domain.stage import EVENT_OF_REASON, Event, EventKind, Gone, StagedFile
+from overlay.domain.stage import Gone, StagedFile
 
 VERSION: Final = 1
 
@@ -34,12 +36,14 @@ CHANGED: Final = (
     "events-made",
     "freezes",
     "frozen",
+    "live",
 )
 """The keys that every change of what is staged declares, before its shelves; of each there is one.
 
 `files` is a hash from uploads to stored files, `ages` a sorted set of uploads by when they were staged, `token-bytes` a
 hash from token ids to the bytes that they have staged. `freezes` is a hash from promotions to stored freezes, `frozen`
-one from releases to the promotions that keep them (`redis_freeze_scripts`).
+one from releases to the promotions that keep them (`redis_freeze_scripts`). `live` is a hash whose fields are the
+uploads that upstream has, too.
 """
 SHELF_KEYS: Final = 4
 
@@ -49,13 +53,23 @@ _HEADER_LINES: Final = 3
 Stored = TypeVar("Stored", StagedFile, Gone, Token, Freeze, "StoredEvent")
 
 
+class StoredRelease(msgspec.Struct, frozen=True):
+    """A release that a promotion has."""
+
+    promotion: PromotionId
+    stage: StageId
+    project: NormalizedName
+    version: str
+
+
 class StoredEvent(msgspec.Struct, frozen=True):
-    """An event as the feed keeps it: its place gives the number."""
+    """An event as the feed keeps it: its place gives the number. It has a file or a release."""
 
     kind: EventKind
     at_us: int
     who: str
-    file: StagedFile
+    file: StagedFile | None = None
+    release: StoredRelease | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +182,10 @@ def nonce() -> str:
 
 
 def _event(number: int, event: StoredEvent) -> Event:
-    return Event(
-        number=number,
-        at_us=event.at_us,
-        kind=event.kind,
-        stage=event.file.stage,
-        project=event.file.project,
-        version=event.file.version,
-        filename=event.file.filename,
-        sha256=event.file.sha256,
-        who=event.who,
-    )
+    if event.file is not None:
+        return events.of_file(number, event.kind, event.file, at_us=event.at_us, who=event.who)
+    if event.release is None:
+        raise RecordCorrupt("in Redis (StoredEvent)", "it is about nothing")
+    held = event.release
+    release = ReleaseName(held.project, held.version)
+    return events.of_release(number, event.kind, held.promotion, held.stage, release, at_us=event.at_us, who=event.who)

@@ -15,7 +15,8 @@ from typing import Final, TypeVar
 import msgspec
 
 from overlay.domain.errors import LeadLost, LedgerBusy, LedgerUnavailable
-from overlay.domain.ports import LedgerState
+from overlay.domain.ledger_port import LedgerState
+from overlay.domain.names import UploadId
 from overlay.domain.promotion import Freeze
 from overlay.domain.rights import Token
 from overlay.domain.stage import StagedFile
@@ -33,9 +34,9 @@ Item = TypeVar("Item")
 
 
 @asynccontextmanager
-async def leading(link: RedisLink, keys: Keys, now_us: int) -> AsyncIterator["RedisLead"]:
+async def leading(link: RedisLink, keys: Keys) -> AsyncIterator["RedisLead"]:
     """Hold the lead until the context ends. Raises LedgerBusy, LedgerUnavailable."""
-    lead = RedisLead(link, keys, secrets.token_hex(16), now_us)
+    lead = RedisLead(link, keys, secrets.token_hex(16))
     await lead.take()
     renewal = asyncio.get_running_loop().create_task(lead.keep())
     try:
@@ -60,13 +61,12 @@ async def read_state(link: RedisLink, keys: Keys) -> LedgerState:
 
 
 class RedisLead:
-    """Lead: the holder, since `began_us`, of the lease that `token` marks."""
+    """Lead: the holder of the lease that `token` marks."""
 
-    def __init__(self, link: RedisLink, keys: Keys, token: str, began_us: int) -> None:
+    def __init__(self, link: RedisLink, keys: Keys, token: str) -> None:
         self._link = link
         self._keys = keys
         self._token = token
-        self._began_us = began_us
         self._lease, self._steps = keys.key("lease"), keys.key("steps")
         self._done = 0
 
@@ -95,10 +95,16 @@ class RedisLead:
     async def reconciled(self, server: str, at_us: int) -> None:
         """Remember a reconcile that went through. Raises LeadLost."""
         keys = self._lease, self._keys.key("reconciled")
-        await self._link.run(scripts.LEADERS_NOTE, keys, (self._token, _note(server, at_us)))
+        await self._link.run(scripts.LEADERS_NOTE, keys, (self._token, f"{server} {at_us}"))
 
-    async def load(self, files: Sequence[StagedFile], tokens: Sequence[Token], freezes: Sequence[Freeze] = ()) -> None:
-        """Replace the whole content, then be ready and reconciled. Raises LeadLost."""
+    async def load(
+        self,
+        files: Sequence[StagedFile],
+        tokens: Sequence[Token],
+        freezes: Sequence[Freeze] = (),
+        live: Sequence[UploadId] = (),
+    ) -> None:
+        """Replace the whole content, then be ready. Raises LeadLost."""
         keys = self._keys.ready, self._lease, self._steps
         await self._link.run(scripts.BEGIN_LOAD, keys, (self._token,))
         self._done = 0
@@ -110,9 +116,11 @@ class RedisLead:
             await self._load_tokens(some_tokens)
         for some_freezes in _batches(freezes):
             await self._load_freezes(some_freezes)
+        for some_live in _batches(live):
+            await self._step(scripts.LIVE_STEP, (self._keys.key("live"),), some_live)
         if (await read_state(self._link, self._keys)).server != server:
             raise LeadLost  # the list of what was to be cleared came from another server
-        await self._finish(server, files)
+        await self._finish(files)
 
     async def _clear(self) -> None:
         kept = {self._lease, self._steps, self._keys.key("last-serial")}
@@ -141,12 +149,10 @@ class RedisLead:
             arguments += (freeze.promotion, stored_freeze(freeze))
         await self._step(scripts.FREEZES_STEP, self._keys.changed, arguments)
 
-    async def _finish(self, server: str, files: Sequence[StagedFile]) -> None:
+    async def _finish(self, files: Sequence[StagedFile]) -> None:
         greatest = max((file.serial for file in files), default=0)
-        keys = [self._keys.ready, self._keys.key("last-serial"), self._keys.key("reconciled")]
-        await self._step(
-            scripts.FINISH_STEP, keys, (secrets.token_hex(4), str(greatest), _note(server, self._began_us))
-        )
+        keys = [self._keys.ready, self._keys.key("last-serial")]
+        await self._step(scripts.FINISH_STEP, keys, (secrets.token_hex(4), str(greatest)))
 
     async def _step(self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes]) -> None:
         number = self._done + 1
@@ -154,10 +160,6 @@ class RedisLead:
             script, (self._lease, self._steps, *keys), (self._token, number, *arguments), patience_s=LONG_PATIENCE_S
         )
         self._done = number
-
-
-def _note(server: str, at_us: int) -> str:
-    return f"{server} {at_us}"
 
 
 def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:

@@ -113,13 +113,22 @@ FREEZES_STEP: Final = script(
     changes=False,
 )
 
-# KEYS: lease, steps, ready, last serial, reconciled. ARGV: token, number of the step, epoch, greatest serial, note.
+# KEYS: lease, steps, live. ARGV: token, number of the step, then uploads.
+LIVE_STEP: Final = script(
+    _STEP,
+    """
+    for at = 3, #ARGV do redis.call('HSET', KEYS[3], ARGV[at], 1) end
+    return {'ok'}
+    """,
+    changes=False,
+)
+
+# KEYS: lease, steps, ready, last serial. ARGV: token, number of the step, epoch, greatest serial.
 FINISH_STEP: Final = script(
     _STEP,
     """
     local last = math.max(tonumber(redis.call('GET', KEYS[4]) or '0'), tonumber(ARGV[4]))
     redis.call('SET', KEYS[4], string.format('%.0f', last))
-    redis.call('SET', KEYS[5], ARGV[5])
     redis.call('SET', KEYS[3], ARGV[3])
     return {'ok'}
     """,

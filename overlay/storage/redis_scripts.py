@@ -118,16 +118,8 @@ TOTALS: Final = script(
     changes=False,
 )
 
-# KEYS: ready, then hashes. ARGV: a field. Answers the field's value of each.
-FIELD: Final = script(
-    CHECK_READY,
-    """
-    local answer = {'ok'}
-    for at = 2, #KEYS do answer[at] = redis.call('HGET', KEYS[at], ARGV[1]) end
-    return answer
-    """,
-    changes=False,
-)
+# KEYS: ready, a hash. ARGV: a field. Answers the field's value.
+FIELD: Final = script(CHECK_READY, "return {'ok', redis.call('HGET', KEYS[2], ARGV[1])}", changes=False)
 
 # KEYS: ready, files, endings. ARGV: uploads. Answers what each hash has of them.
 LOOKUP: Final = script(
@@ -138,6 +130,9 @@ LOOKUP: Final = script(
 
 # KEYS: ready, a hash. Answers all its values.
 VALUES: Final = script(CHECK_READY, "return {'ok', redis.call('HVALS', KEYS[2])}", changes=False)
+
+# KEYS: ready, a hash. Answers all its fields.
+FIELDS: Final = script(CHECK_READY, "return {'ok', redis.call('HKEYS', KEYS[2])}", changes=False)
 
 # KEYS: ready, then per stage: names, their revision. Answers the same, per stage.
 NAMES: Final = script(

@@ -13,7 +13,6 @@ from typing import Final
 from overlay.storage.redis_freeze_scripts import FREEZES
 from overlay.storage.redis_scripts import CHECK_READY, named_keys, script
 
-EVENTS_HELD: Final = 1000
 # Endings that may not have reached the history yet; far more than uploads can be in flight at once.
 ENDINGS_HELD: Final = 10_000
 
@@ -70,9 +69,14 @@ local function holder(filename)
     return value, value and open(value)
 end
 
+local function is_live(upload)
+    return redis.call('HEXISTS', key.live, upload) == 1
+end
+
 -- All of a file but its shelf, which another one may hold then.
 local function take_away(file)
     redis.call('HDEL', key.files, file.upload)
+    redis.call('HDEL', key.live, file.upload)
     redis.call('ZREM', key.ages, file.upload)
     count(file, 0 - file.size)  -- not -0, which Redis takes for no number
 end
@@ -90,16 +94,19 @@ local function drop(file, at, revision, names_revision)
 end
 
 local function tell(kind, record, when, who)
-    redis.call('RPUSH', key.events,
-        '{{"kind":"' .. kind .. '","at_us":' .. when .. ',"who":' .. who .. ',"file":' .. record .. '}}')
-    redis.call('LTRIM', key.events, -{EVENTS_HELD}, -1)
-    redis.call('INCR', key.events_made)
+    add_event(kind, when, who, '"file":' .. record)
 end
 
 local function ending(record, reason, when, who)
     return '{{"file":' .. record .. ',"reason":"' .. reason .. '","at_us":' .. when .. ',"who":' .. who .. '}}'
 end
 
+local function ended_so(gone, reason, when, who)
+    local same = ending('', reason, when, who):sub(#'{{"file":' + 1)
+    return gone:sub(-#same) == same
+end
+
+-- What was refused was never there: of it there is no kind of event.
 local function finish(file, reason, kind, when, who)
     local gone = ending(file.record, reason, when, who)
     redis.call('HSET', key.ended, file.upload, gone)
@@ -107,21 +114,24 @@ local function finish(file, reason, kind, when, who)
     if redis.call('LLEN', key.ended_order) > {ENDINGS_HELD} then
         redis.call('HDEL', key.ended, redis.call('LPOP', key.ended_order))
     end
-    tell(kind, file.record, when, who)
+    if kind then tell(kind, file.record, when, who) end
     return gone
 end
 """
 
 _CHANGE: Final = (CHECK_READY, named_keys(1), FILES, FREEZES, _ENDINGS)
 
-# Bytes that come under a name. Other bytes hold it, and may not be replaced: `exists`, with their hash and the freeze
-# of their release; a new name in a release that is kept as it is: `frozen`, with the freeze. Else nil, and whether a
-# freeze keeps these very bytes.
+# Bytes that come under a name. Other bytes hold it, and may not be replaced: `exists`, with their hash, the freeze of
+# their release, and whether they are live (then for good, and without a freeze); a new name in a release that is kept
+# as it is: `frozen`, with the freeze. Else nil, and whether these very bytes are kept as they are.
 _MEET: Final = """
 local function meet(held, sha256, may_replace, release, now)
+    if held and is_live(held.upload) then
+        return held.sha256 ~= sha256 and {'exists', held.sha256, false, '1'} or nil, true
+    end
     local freeze = keeper(release, now)
     if held and held.sha256 ~= sha256 and (freeze or may_replace ~= '1') then
-        return {'exists', held.sha256, freeze and freeze.value}
+        return {'exists', held.sha256, freeze and freeze.value, false}
     end
     if freeze and not held then return {'frozen', freeze.value} end
     return nil, freeze and true
@@ -155,12 +165,17 @@ STAGE: Final = script(
     redis.call('SET', key.last_serial, string.format('%.0f', last))
     local known = redis.call('HGET', key.files, new.upload)
     if known then return {'staged', redis.call('HGET', key.ended, open(known).ousted)} end
-    local ended = redis.call('HGET', key.ended, new.upload)
+    local ended, _, held = redis.call('HGET', key.ended, new.upload), holder(new.filename)
+    if ended and ended_so(ended, 'refused', new.at, new.who) then
+        return {'exists', held and held.sha256 or false, false, held and is_live(held.upload) and '1' or false}
+    end
     if ended then return {'staged', ended} end
     if ARGV[4] ~= epoch then return {'rebuilt'} end  -- before that, it may have ended
-    local _, held = holder(new.filename)
     local refusal, kept = meet(held, new.sha256, ARGV[3], ARGV[8], ARGV[7])
-    if refusal then return refusal end
+    if refusal then
+        if refusal[1] == 'exists' and not refusal[3] then finish(new, 'refused', nil, new.at, new.who) end
+        return refusal
+    end
     if held then
         -- Two uploads of the same bytes that raced past `admit`: the first one shown stays.
         if kept or precedes(held, new) or repeats(held, new.sha256, new.reach) then
@@ -187,22 +202,38 @@ FORGET: Final = script(
         if freeze and freeze.uploads:find(upload, 1, true) then return {'frozen', release, freeze.value} end
     end
     local ended, changed, argument = {'forgotten'}, false, 6
-    local same = ending('', ARGV[1], ARGV[3], ARGV[4]):sub(#'{"file":' + 1)
     for at = SHELF, #KEYS, SHELF_KEYS do
         local value = redis.call('HGET', key.files, ARGV[argument])
-        if value then
+        if value and ARGV[1] ~= 'live' and is_live(ARGV[argument]) then
+            -- It stays.
+        elseif value then
             local file = open(value)
             drop(file, at, ARGV[argument + 2], ARGV[argument + 3])
             ended[#ended + 1] = finish(file, ARGV[1], ARGV[2], ARGV[3], ARGV[4])
             changed = true
         else
             local gone = redis.call('HGET', key.ended, ARGV[argument])
-            if gone and gone:sub(-#same) == same then ended[#ended + 1] = gone end  -- a repeat of this very call
+            if gone and ended_so(gone, ARGV[1], ARGV[3], ARGV[4]) then
+                ended[#ended + 1] = gone  -- a repeat of this very call
+            end
         end
         argument = argument + 4
     end
     if not changed then redis.call('SET', key.last_serial, redis.call('GET', key.last_serial) or '0') end
     return ended
+    """,
+    changes=True,
+)
+
+# KEYS: the changed. ARGV: uploads.
+MARK_LIVE: Final = script(
+    *_CHANGE,
+    """
+    redis.call('SET', key.last_serial, redis.call('GET', key.last_serial) or '0')
+    for _, upload in ipairs(ARGV) do
+        if redis.call('HEXISTS', key.files, upload) == 1 then redis.call('HSET', key.live, upload, 1) end
+    end
+    return {'marked'}
     """,
     changes=True,
 )

@@ -1,21 +1,51 @@
-"""The sentences by which every ledger refuses what would change a release that is being promoted."""
+"""The sentences by which every ledger refuses bytes under a name, and what would change a release being promoted."""
 
 from collections.abc import Iterable
 
 from overlay.domain.errors import FileExists
-from overlay.domain.promotion import Freeze, ReleaseName
+from overlay.domain.names import ReleaseName
+from overlay.domain.promotion import Freeze
 from overlay.domain.promotion_errors import PromotionRunning, ReleaseFrozen
+from overlay.domain.stage import Claim, StagedFile
+
+
+def refusal(
+    file: StagedFile | Claim, held: StagedFile | None, keeper: Freeze | None, *, may_replace: bool, is_live: bool
+) -> FileExists | ReleaseFrozen | None:
+    """Say why bytes may not come under their name, if so: `held` holds it, `keeper` keeps the release as it is.
+
+    What holds it `is_live` where upstream has it: then no freeze matters.
+    """
+    if held is not None and is_live:
+        return None if held.sha256 == file.sha256 else live_upstream(file.filename, held.sha256)
+    if held is not None and held.sha256 != file.sha256 and (keeper is not None or not may_replace):
+        return taken(file.filename, held.sha256, keeper)
+    if held is None and keeper is not None:
+        return frozen(ReleaseName(file.project, file.version), keeper)
+    return None
 
 
 def taken(filename: str, held_sha256: str, keeper: Freeze | None) -> FileExists:
-    """Say that other bytes hold the name; `keeper` is what keeps their release as it is, if anything does."""
-    where = "staged here" if keeper is None else f"staged here and being promoted by {keeper.who}"
-    return FileExists(filename, held_sha256=held_sha256, where=where)
+    """Say that other bytes hold the name; `keeper` is what keeps their release as it is, if anything does.
+
+    `held_sha256` is "" where nothing holds the name any more, of an upload that was refused and asks again.
+    """
+    if not held_sha256:
+        where = "staged here no more, but was when this upload came: send it again"
+    else:
+        where = "staged here" if keeper is None else f"staged here and being promoted by {keeper.who}"
+    return FileExists(filename, held_sha256=held_sha256 or "unknown", where=where)
+
+
+def live_upstream(filename: str, held_sha256: str) -> FileExists:
+    """Say that other bytes hold the name for good: upstream has them."""
+    return FileExists(filename, held_sha256=held_sha256, where="live upstream")
 
 
 def frozen(release: ReleaseName, keeper: Freeze) -> ReleaseFrozen:
-    """Say that a promotion keeps the release as it is."""
-    return ReleaseFrozen(str(release), who=keeper.who, since_us=keeper.since_us)
+    """Say that a promotion keeps the release as it is, which is named as that promotion spells its version."""
+    spelled = next(one for one in keeper.releases if one == release)
+    return ReleaseFrozen(str(spelled), who=keeper.who, since_us=keeper.since_us)
 
 
 def running(freeze: Freeze) -> PromotionRunning:

@@ -5,7 +5,7 @@ from typing import Final
 from aiohttp import web
 
 from overlay import __version__
-from overlay.domain.errors import BadRequest, UnknownFile, UnknownRelease, UnknownToken, UpstreamUnavailable
+from overlay.domain.errors import BadRequest, StaysLive, UnknownFile, UnknownRelease, UnknownToken, UpstreamUnavailable
 from overlay.domain.promotion_errors import (
     PromotionLost,
     PromotionRefused,
@@ -113,7 +113,7 @@ OPERATIONS: Final = (
             ),
         ),
         responses={200: WithdrawnView},
-        raises=(BadRequest, UnknownRelease, UnknownFile, ReleaseFrozen),
+        raises=(BadRequest, UnknownRelease, UnknownFile, ReleaseFrozen, StaysLive),
     ),
     Operation(
         method="POST",
@@ -129,7 +129,7 @@ OPERATIONS: Final = (
         method="GET",
         path="/promotions",
         handler=api_promotions.list_promotions,
-        summary="List the promotions under way; of a project or of releases also those that ended.",
+        summary="List the promotions: all that are under way, then those that ended, of each the latest first.",
         right=Right.READ,
         parameters=(
             Parameter(name="project", place="query", description="Only of this project; normalized here."),
@@ -140,6 +140,12 @@ OPERATIONS: Final = (
                 schema={"type": "array", "items": {"type": "string"}},
             ),
             Parameter(name="stage", place="query", description="Only from this stage."),
+            Parameter(
+                name="limit",
+                place="query",
+                description="How many of those that ended are listed at most.",
+                schema=api_promotions.LIMIT,
+            ),
         ),
         responses={200: PromotionList},
         raises=(BadRequest,),
@@ -163,7 +169,7 @@ OPERATIONS: Final = (
         parameters=(_PROMOTION,),
         request=RunOrder,
         responses={200: LeaseView},
-        raises=(PromotionLost,),
+        raises=(UnknownPromotion, PromotionLost),
     ),
     Operation(
         method="PUT",
@@ -177,7 +183,7 @@ OPERATIONS: Final = (
         ),
         request=JournalOrder,
         responses={200: PromotedFileView},
-        raises=(UnknownFile, PromotionLost),
+        raises=(UnknownPromotion, UnknownFile, PromotionLost),
     ),
     Operation(
         method="POST",
@@ -188,7 +194,7 @@ OPERATIONS: Final = (
         parameters=(_PROMOTION,),
         request=RunOrder,
         responses={200: LookView},
-        raises=(PromotionLost, UpstreamUnavailable),
+        raises=(UnknownPromotion, PromotionLost, UpstreamUnavailable),
     ),
     Operation(
         method="POST",
@@ -199,7 +205,7 @@ OPERATIONS: Final = (
         parameters=(_PROMOTION,),
         request=RunOrder,
         responses={200: PromotionView},
-        raises=(PromotionLost,),
+        raises=(UnknownPromotion, PromotionLost),
     ),
     Operation(
         method="DELETE",

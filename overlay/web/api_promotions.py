@@ -1,6 +1,7 @@
 """The API's handlers of promotions: a run plans, keeps its lease, writes its journal, looks at upstream, and ends."""
 
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final, Literal
 
@@ -10,8 +11,9 @@ from yarl import URL
 from overlay.domain import to_wire_promotions
 from overlay.domain.errors import BadRequest
 from overlay.domain.merge import timestamp
-from overlay.domain.names import project_name, stage_id
-from overlay.domain.promotion import FileState, PromotionId, PromotionReceipt, ReleaseName
+from overlay.domain.names import ReleaseName, project_name, stage_id
+from overlay.domain.page import JsonValue
+from overlay.domain.promotion import FileState, PromotionId, PromotionReceipt
 from overlay.domain.promotion_errors import UnknownPromotion
 from overlay.domain.rights import Right, Token
 from overlay.domain.wire_promotions import (
@@ -27,9 +29,10 @@ from overlay.domain.wire_promotions import (
     RunOrder,
 )
 from overlay.services.access import require
+from overlay.services.promotion_listing import Known
 from overlay.services.promotion_looks import Sight
-from overlay.services.promotion_planning import Planned, Wanted
-from overlay.services.promotions import Known, Promotions, Step
+from overlay.services.promotion_orders import Planned, Wanted
+from overlay.services.promotions import Promotions, Step
 from overlay.web.auth import caller, check_reader
 from overlay.web.context import SERVICES, SETTINGS, public_root
 from overlay.web.operations import answer, normalized_version, now_s, read_order
@@ -37,8 +40,14 @@ from overlay.web.operations import answer, normalized_version, now_s, read_order
 # A thousand files with long names.
 _ORDER_LIMIT_BYTES: Final = 1024 * 1024
 _QUOTED: Final = 100
+# How many promotions that ended are listed, each a document that is read: unless it is said, and at most.
+_LISTED: Final = 20
+_MOST_LISTED: Final = 1000
+LIMIT: Final[Mapping[str, JsonValue]] = {"type": "integer", "minimum": 0, "maximum": _MOST_LISTED, "default": _LISTED}
+_NUMBER: Final = re.compile(r"[0-9]{1,4}")
 _PROMOTION: Final = re.compile(r"[0-9a-f]{32}")
-_STATES: Final[dict[str, Literal[FileState.PUSHING, FileState.PUSHED]]] = {
+_STATES: Final[dict[str, Literal[FileState.PLANNED, FileState.PUSHING, FileState.PUSHED]]] = {
+    "planned": FileState.PLANNED,
     "pushing": FileState.PUSHING,
     "pushed": FileState.PUSHED,
 }
@@ -60,6 +69,7 @@ async def list_promotions(request: web.Request) -> web.Response:
         None if project is None else project_name(project),
         [_release(named) for named in request.query.getall("release", [])],
         None if stage is None else stage_id(stage),
+        limit=_limit(request.query.get("limit", str(_LISTED))),
     )
     return answer(request, PromotionList(promotions=tuple(_view(request, one) for one in found)))
 
@@ -82,7 +92,7 @@ async def journal_file(request: web.Request) -> web.Response:
     """Answer PUT /promotions/{id}/files/{upload}."""
     token = await _promoter(request)
     order = await read_order(request, JournalOrder)
-    step = Step(state=_STATES[order.state], status=order.status, said=order.said)
+    step = Step(state=_STATES[order.state], status=order.status, said=order.said, attempt=order.attempt)
     file, entry = await _promotions(request).journal(
         token, _id(request), request.match_info["upload"], order.fence, step
     )
@@ -145,6 +155,13 @@ def _wanted(order: PromotionOrder) -> Wanted:
         partial=order.partial,
         ignore_rules=frozenset(order.ignore_rules),
     )
+
+
+def _limit(raw: str) -> int:
+    """Read how many ended promotions are wanted. Raises BadRequest."""
+    if not _NUMBER.fullmatch(raw) or int(raw) > _MOST_LISTED:
+        raise BadRequest(f"`limit` is how many promotions that ended are listed: 0 to {_MOST_LISTED}.")
+    return int(raw)
 
 
 def _release(named: str) -> ReleaseName:

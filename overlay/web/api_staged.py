@@ -9,8 +9,7 @@ from yarl import URL
 from overlay import __version__
 from overlay.domain import to_wire, to_wire_promotions
 from overlay.domain.errors import BadRequest
-from overlay.domain.names import project_name
-from overlay.domain.promotion import ReleaseName
+from overlay.domain.names import ReleaseName, project_name
 from overlay.domain.wire import HistoryView, ReleasePromotionView, ReleaseView, ServerInfo, StagedList, WithdrawnView
 from overlay.web.auth import caller, check_reader
 from overlay.web.context import SERVICES, SETTINGS, public_root
@@ -62,10 +61,12 @@ async def show_release(request: web.Request) -> web.Response:
 
 
 async def promotion_of(request: web.Request, release: ReleaseName) -> ReleasePromotionView | None:
-    """Find the promotion that a release is in."""
-    for held in await request.app[SERVICES].promotions.under_way(release):
-        return to_wire_promotions.of_release(held, release, now_us=int(now_s(request) * 1_000_000))
-    return None
+    """Find the promotion that a release is in, or the last one that it was in."""
+    known = await request.app[SERVICES].promotions.last_of(release)
+    if known is None:
+        return None
+    now_us = int(now_s(request) * 1_000_000)
+    return to_wire_promotions.of_release(known, release, now_us=now_us, root=public_root(request))
 
 
 async def withdraw_release(request: web.Request) -> web.Response:
@@ -73,8 +74,13 @@ async def withdraw_release(request: web.Request) -> web.Response:
     token = await caller(request)
     project, version = project_of(request), version_of(request)
     filenames = request.query.getall("filename", [])
-    ended = await request.app[SERVICES].releases.withdraw(token, project, version, filenames)
-    view = WithdrawnView(project=project, version=version, files=tuple(to_wire.history_entry(gone) for gone in ended))
+    withdrawn = await request.app[SERVICES].releases.withdraw(token, project, version, filenames)
+    view = WithdrawnView(
+        project=project,
+        version=version,
+        files=tuple(to_wire.history_entry(gone) for gone in withdrawn.ended),
+        live=tuple(file.filename for file in withdrawn.staying),
+    )
     return answer(request, view)
 
 

@@ -8,13 +8,14 @@ from aiohttp import hdrs, web
 
 from overlay.domain.errors import OverlayError, UnknownPage
 from overlay.web import api, files, pages, simple, upload
-from overlay.web.access_log import new_request_id
+from overlay.web.access_log import request_ids
 from overlay.web.context import (
     LAST,
     LIFECYCLE,
     METRICS,
     PROXIES,
     REQUEST_ID,
+    REQUEST_IDS,
     ROUTE,
     SERVICES,
     SETTINGS,
@@ -28,7 +29,7 @@ from overlay.web.forwarded import is_host, networks
 from overlay.web.metrics import NO_ROUTE, Metrics
 from overlay.web.operations import NOW_S
 from overlay.web.probes import PROBES, health, probes, ready
-from overlay.web.ready import SERVER
+from overlay.web.ready import SERVER, Ready
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -59,6 +60,7 @@ def application(
     app[METRICS] = metrics or Metrics()
     app[PROXIES] = networks(settings.trusted_proxies)
     app[PROBES] = probes(services)
+    app[REQUEST_IDS] = request_ids()
     pages.setup_templates(app, settings)
     app.add_routes([_below(settings.prefix, route) for route in _routes()])
     app.on_response_prepare.append(sign)
@@ -102,37 +104,52 @@ async def _answering(request: web.Request, handler: Handler) -> web.StreamRespon
     resource = request.match_info.route.resource
     template = NO_ROUTE if resource is None else resource.canonical
     request[ROUTE] = template.removeprefix(request.app[SETTINGS].prefix)
-    return await answered(request, handler, _door(request))
-
-
-async def answered(request: web.Request, handler: Handler, door: Door) -> web.StreamResponse:
-    """Answer, and make an answer of what the handler raises."""
-    request[REQUEST_ID] = new_request_id()
+    ids = request.app[REQUEST_IDS]
+    request[REQUEST_ID] = next(ids)
+    door = _door(request)
     if not is_host(request.headers.get(hdrs.HOST, "")):
         return said(400, "The Host header is no host name.", door, None, {})
     try:
-        return await handler(request)
-    except OverlayError as err:
-        if _begun(request):
-            _log.warning("request %s broke off: %s", request[REQUEST_ID], err)
-            request.app[METRICS].broke_off(request[ROUTE])
-            raise ConnectionAbortedError from err
-        return _shown(request, door, answer(err, door, request.headers.get("Accept")), str(err))
-    except web.HTTPException as err:
-        if err.status < 400:  # noqa: PLR2004 - a redirect is an answer of its own
-            raise
-        headers, sentence = _of_the_router(request, err)
-        response = said(err.status, sentence, door, request.headers.get("Accept"), headers)
-        return _shown(request, door, response, sentence)
-    except ConnectionError:
-        raise  # the client hung up: there is nobody to answer
-    except Exception:  # noqa: BLE001 - the outermost edge
-        _log.exception("request %s failed: %s %s", request[REQUEST_ID], request.method, request.rel_url.raw_path)
-        if _begun(request):
-            request.app[METRICS].broke_off(request[ROUTE])
-            raise ConnectionAbortedError from None
-        sentence = f"The server failed; its log has the request {request[REQUEST_ID]}."
-        return said(500, sentence, door, request.headers.get("Accept"), {})
+        response = await handler(request)
+    except Exception as err:  # noqa: BLE001 - the outermost edge
+        return failed(request, door, err)
+    if isinstance(response, Ready):
+        response.sign(request[ROUTE], request[REQUEST_ID], last=request.get(LAST, False))
+    return response
+
+
+def failed(request: web.Request, door: Door, error: Exception) -> web.StreamResponse:
+    """Make an answer of what a handler raised; raises what ends the connection instead."""
+    match error:
+        case OverlayError():
+            if _begun(request):
+                _log.warning("request %s broke off: %s", request[REQUEST_ID], error)
+                raise _broken_off(request) from error
+            return _shown(request, door, answer(error, door, request.headers.get("Accept")), str(error))
+        case web.HTTPException() if error.status < 400:  # noqa: PLR2004 - a redirect is an answer of its own
+            raise error
+        case web.HTTPException():
+            headers, sentence = _of_the_router(request, error)
+            response = said(error.status, sentence, door, request.headers.get("Accept"), headers)
+            return _shown(request, door, response, sentence)
+        case ConnectionError():  # the client hung up: there is nobody to answer
+            raise error
+        case _:
+            return _unexpected(request, door, error)
+
+
+def _unexpected(request: web.Request, door: Door, error: Exception) -> web.Response:
+    named = request[REQUEST_ID], request.method, request.rel_url.raw_path
+    _log.error("request %s failed: %s %s", *named, exc_info=error)
+    if _begun(request):
+        raise _broken_off(request) from None
+    sentence = f"The server failed; its log has the request {request[REQUEST_ID]}."
+    return said(500, sentence, door, request.headers.get("Accept"), {})
+
+
+def _broken_off(request: web.Request) -> ConnectionAbortedError:
+    request.app[METRICS].broke_off(request[ROUTE])
+    return ConnectionAbortedError()
 
 
 def _begun(request: web.Request) -> bool:

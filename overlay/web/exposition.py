@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from overlay import __version__
 from overlay.caching.threads import in_thread
 from overlay.domain.errors import LedgerUnavailable
-from overlay.domain.ports import StageLedger
+from overlay.domain.ledger_port import StageLedger
 from overlay.web.context import METRICS, SERVICES
 from overlay.web.metrics import Metrics
 from overlay.web.operations import now_s

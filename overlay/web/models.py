@@ -118,17 +118,26 @@ class FindingGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromotionModel:
-    """The promotion that a release is in."""
+    """The promotion that a release is in, or the last one that it was in."""
 
     state: str
-    """running or waiting."""
+    """running, waiting, live or abandoned."""
     words: str
     who: str
     since: str
     """RFC 3339; `since_words` says it to people."""
     since_words: str
     abandon: str
-    """The command line that gives it up; empty while a run goes on."""
+    """The command line that gives it up; empty unless it waits."""
+    target: str
+    others: str
+    """The other releases that are promoted with it; empty where there are none."""
+    ended: str
+    """RFC 3339, `ended_words` says it to people, `ended_by` who did; all empty while it goes on."""
+    ended_words: str
+    ended_by: str
+    href: str
+    """Where the API has all of it; once it ended, its receipt."""
     files: tuple[tuple[str, str], ...]
     """Filename, and how far it came, in words."""
 
@@ -148,7 +157,7 @@ class ReleaseModel:
     """The gravest first; empty when nothing was found."""
     upstream_known: bool
     promotion: PromotionModel | None
-    """The one under way."""
+    """The one under way, else the last one."""
     compare: str
     withdraw: str
     live: Link

@@ -8,10 +8,10 @@ import msgspec
 
 from overlay.domain.errors import BadRequest, LedgerUnavailable, NotAuthenticated, NotGranted, OverlayError, TooLarge
 from overlay.domain.page import JsonValue
-from overlay.domain.promotion_errors import PromotionRefused, PromotionRunning
+from overlay.domain.promotion_errors import PromotionLost, PromotionRefused, PromotionRunning
 from overlay.domain.rights import Right
 from overlay.domain.wire import Problem
-from overlay.domain.wire_promotions import RefusedProblem, RunningProblem
+from overlay.domain.wire_promotions import LostProblem, RefusedProblem, RunningProblem
 from overlay.web.errors import STATUSES, Door
 from overlay.web.operations import Operation, Parameter
 
@@ -19,6 +19,7 @@ Json = dict[str, JsonValue]
 
 _REFERENCE: Final = "#/components/schemas/{name}"
 _PROBLEMS: Final[dict[type[OverlayError], type[Problem]]] = {
+    PromotionLost: LostProblem,
     PromotionRefused: RefusedProblem,
     PromotionRunning: RunningProblem,
 }

@@ -10,9 +10,9 @@ from urllib.parse import quote, urlsplit
 from packaging.version import Version
 
 from overlay.domain.findings import Finding, Severity
-from overlay.domain.listing import Outcome, Standing, outcome
+from overlay.domain.listing import Standing, Visibility, visibility
 from overlay.domain.merge import timestamp
-from overlay.domain.promotion import FileState
+from overlay.domain.promotion import FileState, Outcome
 from overlay.domain.quantities import count_words, minute_words, size_words
 from overlay.domain.stage import StagedFile
 from overlay.domain.to_wire import file_path
@@ -66,6 +66,8 @@ PROMOTIONS: Final = {
         "It stopped before all of the files below were live; until it has ended none of them is replaced or withdrawn. "
         "Repeat the command that began it, or give it up:"
     ),
+    Outcome.LIVE.value: "Upstream has all of the files below.",
+    Outcome.ABANDONED.value: "It was given up; what of the files below is live stays so, the others are only staged.",
 }
 """Each state of a promotion under way in words; total."""
 
@@ -152,7 +154,7 @@ def project(site: Site, name: str, entries: Sequence[StagedEntry]) -> ProjectMod
 
 
 def release(site: Site, staged: Release, promotion: ReleasePromotionView | None = None) -> ReleaseModel:
-    """Form a release's page; `promotion` is the one under way."""
+    """Form a release's page; `promotion` is the one under way, else the last one."""
     requirement = f"{staged.project}=={staged.version}"
     quoted = shlex.quote(requirement)
     return ReleaseModel(
@@ -165,14 +167,14 @@ def release(site: Site, staged: Release, promotion: ReleasePromotionView | None 
         file_count=count_words(len(staged.entries), "file"),
         findings=_groups([(entry.file.filename, found) for entry in staged.entries for found in entry.findings]),
         upstream_known=staged.upstream_known,
-        promotion=None if promotion is None else _promotion(promotion, quoted),
+        promotion=None if promotion is None else _promotion(site, promotion, quoted),
         compare=f"overlay show {quoted} --sums | (cd dist && sha256sum -c)",
         withdraw=f"overlay withdraw {quoted}",
         live=live_link(site, staged.project),
     )
 
 
-def _promotion(view: ReleasePromotionView, quoted: str) -> PromotionModel:
+def _promotion(site: Site, view: ReleasePromotionView, quoted: str) -> PromotionModel:
     return PromotionModel(
         state=view.state,
         words=PROMOTIONS.get(view.state, view.state),
@@ -180,6 +182,12 @@ def _promotion(view: ReleasePromotionView, quoted: str) -> PromotionModel:
         since=view.since,
         since_words=minute_words(view.since),
         abandon=f"overlay promote --abandon {quoted}" if view.state == IS_WAITING else "",
+        target=view.target,
+        others=", ".join(view.others),
+        ended=view.ended_at or "",
+        ended_words="" if view.ended_at is None else minute_words(view.ended_at),
+        ended_by=view.ended_by or "",
+        href=f"{site.prefix}{API}/promotions/{quote(view.id, safe='')}",
         files=tuple((file.filename, FILE_STATES.get(file.state, file.state)) for file in view.files),
     )
 
@@ -250,7 +258,7 @@ def _row(site: Site, file: StagedFile, standing: Standing) -> FileRow:
     staged_at = timestamp(file.staged_at_us)
     return FileRow(
         filename=file.filename,
-        href="" if outcome(standing) is Outcome.DENIED else site.prefix + file_path(file),
+        href="" if visibility(standing) is Visibility.DENIED else site.prefix + file_path(file),
         size=size_words(file.size_bytes),
         sha256=file.sha256,
         requires_python=file.requires_python or "",

@@ -10,8 +10,7 @@ from yarl import URL
 
 from overlay import __version__
 from overlay.domain.errors import UnknownProject, UnknownRelease
-from overlay.domain.names import NormalizedName, project_name
-from overlay.domain.promotion import ReleaseName
+from overlay.domain.names import NormalizedName, ReleaseName, project_name
 from overlay.packed import packed
 from overlay.web import page_models
 from overlay.web.api_staged import promotion_of

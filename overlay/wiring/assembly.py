@@ -11,14 +11,15 @@ from overlay.config.tables import Config
 from overlay.domain.measures import Measures
 from overlay.domain.names import UploadId
 from overlay.domain.ports import ProjectList, Upstream
-from overlay.domain.promotion import PromotionId
+from overlay.domain.promotion import promotion_id
 from overlay.domain.promotion_target import rules_at, target_of
 from overlay.services.access import Access
 from overlay.services.downloads import Downloads
 from overlay.services.facts import FactsOf, facts_reader
 from overlay.services.pages import Pages
 from overlay.services.projects import Projects
-from overlay.services.promotion_planning import Planning, PromotionSettings
+from overlay.services.promotion_orders import PromotionSettings
+from overlay.services.promotion_planning import Planning
 from overlay.services.promotion_survey import Survey
 from overlay.services.promotions import Promotions
 from overlay.services.releases import Releases
@@ -128,7 +129,7 @@ def _promotions(parts: _Parts) -> Promotions:
             survey=survey,
             settings=settings,
             now_us=parts.now_us,
-            new_id=_new_promotion_id,
+            new_id=lambda: promotion_id(parts.now_us(), secrets.token_bytes(10)),
         ),
         settings=settings,
         now_us=parts.now_us,
@@ -195,7 +196,3 @@ def microseconds(now_s: Callable[[], float]) -> Callable[[], int]:
 
 def _new_upload_id() -> UploadId:
     return UploadId(secrets.token_hex(16))
-
-
-def _new_promotion_id() -> PromotionId:
-    return PromotionId(secrets.token_hex(16))

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from overlay.domain.ports import BlobStore, Documents, Presigns, StageLedger
+from overlay.domain.ledger_port import StageLedger
+from overlay.domain.ports import BlobStore, Documents, Presigns
 from overlay.services.rebuild import Rebuilt
 
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from overlay.domain.ports import StageLedger
+from overlay.domain.ledger_port import StageLedger
 from tests.ledgers import LEDGERS, LedgerClock, MakeLedger
 
 

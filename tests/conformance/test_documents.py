@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from overlay.domain.errors import DocumentNotFound
+from overlay.domain.layout import ended_key, ended_of_document, ended_prefix
+from overlay.domain.names import MAIN, NormalizedName, ReleaseName
 from overlay.domain.ports import Documents
+from overlay.domain.promotion import PromotionId
 from overlay.storage.documents_directory import DirectoryDocuments
 from overlay.storage.documents_s3 import S3Documents
 from overlay.storage.files import empty_spool
@@ -171,3 +174,13 @@ async def test_a_scan_holds_few_bytes_however_large_the_documents(tmp_path: Path
                 await documents.delete(key)
         read += 1
     assert 1 <= read <= 8
+
+
+async def test_a_key_may_hold_any_version(documents: Documents) -> None:
+    """PEP 440 has epochs and local versions: what a key says is read out of the list as it was written."""
+    release = ReleaseName(NormalizedName("other"), "2!1.0a1.post2.dev3+ubuntu.1")
+    key = ended_key(release, MAIN, PromotionId("f" * 32))
+    await documents.put(key, b"{}")
+    assert await listed(documents, ended_prefix(release.project)) == {key}
+    assert ended_of_document(key) == (release, MAIN, "f" * 32)
+    assert await documents.get(key) == b"{}"

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 
 from overlay.domain.errors import FileExists, LedgerBusy, LedgerRebuilt, LedgerUnavailable
+from overlay.domain.events import EventKind
+from overlay.domain.ledger_port import Ending, StageLedger
 from overlay.domain.names import MAIN, NOTHING_STAGED, NormalizedName, Serial, StageId, UploadId
-from overlay.domain.ports import Ending, StageLedger
 from overlay.domain.promotion import PromotionId
-from overlay.domain.stage import Admitted, AlreadyStaged, EventKind, Gone, Reason, Staged, StagedFile
-from tests.ledgers import NOW_US, stage
-from tests.staged import DEMO, claim_for, freeze_of, staged_file, token, upload_of
+from overlay.domain.stage import Admitted, AlreadyStaged, Gone, Reason, Staged, StagedFile
+from tests.ledgers import NOW_US, entry, stage
+from tests.staged import DEMO, GIVEN_UP, claim_for, freeze_of, staged_file, token, upload_of
 
 OTHER_STAGE = StageId("flag-day")
 WITHDRAWN = Ending(Reason.WITHDRAWN, NOW_US + 5, "bob")
@@ -28,7 +29,7 @@ async def test_a_ledger_that_is_not_loaded_answers_nothing(fresh: StageLedger) -
     for ask in (
         lambda: ledger.revisions(DEMO, (MAIN,)),
         lambda: ledger.snapshot(DEMO, (MAIN,)),
-        lambda: ledger.entry(DEMO, file.upload_id),
+        lambda: ledger.entries(DEMO, (file.upload_id,)),
         ledger.index,
         lambda: ledger.names((MAIN,)),
         ledger.totals,
@@ -39,7 +40,8 @@ async def test_a_ledger_that_is_not_loaded_answers_nothing(fresh: StageLedger) -
         lambda: ledger.forget(DEMO, [file.upload_id], WITHDRAWN),
         lambda: ledger.freeze(freeze_of(file, since_us=NOW_US, until_us=NOW_US)),
         lambda: ledger.renew(PromotionId("f" * 32), fence=1, until_us=NOW_US),
-        lambda: ledger.thaw(PromotionId("f" * 32)),
+        lambda: ledger.overtake(PromotionId("f" * 32)),
+        lambda: ledger.thaw(PromotionId("f" * 32), GIVEN_UP),
         ledger.freezes,
         lambda: ledger.events(0),
         lambda: ledger.token("x"),
@@ -65,7 +67,7 @@ async def test_a_staged_file_is_shown_under_a_new_revision(ledger: StageLedger) 
     (snapshot,) = await ledger.snapshot(DEMO, (MAIN,))
     assert revision != NOTHING_STAGED
     assert (snapshot.revision, snapshot.files) == (revision, (file,))
-    assert await ledger.entry(DEMO, file.upload_id) == file
+    assert await entry(ledger, file.upload_id) == file
     assert (await ledger.index()).files == (file,)
     assert (await ledger.names((MAIN,)))[1] == (DEMO,)
     assert (await ledger.totals()).size_bytes == file.size_bytes
@@ -139,16 +141,55 @@ async def test_the_same_bytes_are_already_staged(ledger: StageLedger) -> None:
 
 
 async def test_other_bytes_need_the_right_to_replace(ledger: StageLedger) -> None:
-    """Refused at admit, and again at stage, where a racing upload may have come first; nothing changes."""
+    """Refused at admit, and again at stage, where a racing upload may have come first; readers see no change."""
     file = staged_file(1)
     await stage(ledger, file)
     other = staged_file(2, content="other")
     with pytest.raises(FileExists) as refused:
         await ledger.admit(claim_for(other, replace=False))
     assert refused.value.held_sha256 == file.sha256
+    before, events = await ledger.revisions(DEMO, (MAIN,)), await ledger.events(0)
     with pytest.raises(FileExists):
         await stage(ledger, other, replace=False)
     assert await files(ledger) == (file,)
+    assert await ledger.revisions(DEMO, (MAIN,)) == before
+    assert await ledger.events(0) == events
+
+
+async def test_what_was_refused_has_ended(ledger: StageLedger) -> None:
+    """Its record may outlive the refusal; so it is not staged either once the name is free, by whatever right."""
+    file, other = staged_file(1), staged_file(2, content="other")
+    await stage(ledger, file)
+    with pytest.raises(FileExists) as first:
+        await stage(ledger, other, replace=False)
+    for may_replace in (False, True):
+        with pytest.raises(FileExists) as again:
+            await stage(ledger, other, replace=may_replace)
+        assert str(again.value) == str(first.value), "a repeat is answered otherwise"
+    refused = Ending(Reason.REFUSED, other.staged_at_us, other.who)
+    gone = Gone(other, refused.reason, refused.at_us, refused.who)
+    assert await entry(ledger, other.upload_id) == gone
+    await ledger.forget(DEMO, [file.upload_id], WITHDRAWN)
+    events = await ledger.events(0)
+    for may_replace in (False, True):
+        with pytest.raises(FileExists, match="staged here no more"):
+            await stage(ledger, other, replace=may_replace)
+    assert await ledger.forget(DEMO, [other.upload_id], refused) == (gone,)
+    assert await ledger.events(0) == events
+    assert await files(ledger) == ()
+
+
+async def test_who_was_refused_may_send_it_again(ledger: StageLedger) -> None:
+    """What ended is the upload, not its bytes: by another upload they are staged once the name is free."""
+    file, other = staged_file(1), staged_file(2, content="other")
+    await stage(ledger, file)
+    with pytest.raises(FileExists):
+        await stage(ledger, other, replace=False)
+    await ledger.forget(DEMO, [file.upload_id], WITHDRAWN)
+    again = replace(other, upload_id=upload_of(3))
+    assert isinstance(await ledger.admit(claim_for(again, replace=False)), Admitted)
+    assert await stage(ledger, again, replace=False) == Staged(None)
+    assert await files(ledger) == (again,)
 
 
 async def test_replacing_ends_the_older_file(ledger: StageLedger) -> None:
@@ -158,7 +199,7 @@ async def test_replacing_ends_the_older_file(ledger: StageLedger) -> None:
     ended = (await stage(ledger, new)).ended
     assert ended == Gone(old, Reason.REPLACED, new.staged_at_us, new.who)
     assert await files(ledger) == (new,)
-    assert await ledger.entry(DEMO, old.upload_id) == ended
+    assert await entry(ledger, old.upload_id) == ended
 
 
 async def test_the_greatest_serial_wins_whatever_the_order(ledger: StageLedger) -> None:
@@ -220,6 +261,7 @@ async def test_a_file_that_was_admitted_in_another_life_is_not_staged(ledger: St
             with pytest.raises(LedgerRebuilt):
                 await ledger.stage(file, replace=may_replace, epoch=admitted.epoch)
         assert await files(ledger) == loaded
+        assert await entry(ledger, file.upload_id) is None
         assert (await ledger.events(0)).events == ()
 
 
@@ -245,10 +287,21 @@ async def test_forgetting_passes_over_what_it_does_not_know(ledger: StageLedger)
 
 
 async def test_an_entry_is_found_under_its_own_project_only(ledger: StageLedger) -> None:
-    """A URL with another project's name finds nothing."""
-    file = staged_file()
-    await stage(ledger, file)
-    assert await ledger.entry(NormalizedName("other"), file.upload_id) is None
+    """A URL with another project's name finds nothing, whether the upload is staged or ended."""
+    for number in (1, 2):
+        await stage(ledger, staged_file(number, content=str(number)))
+    assert await ledger.entries(NormalizedName("other"), (upload_of(1), upload_of(2))) == (None, None)
+
+
+async def test_entries_come_in_the_order_asked_for(ledger: StageLedger) -> None:
+    """Those that are staged, those that ended, and those that nobody knows; also none, and hundreds of them."""
+    assert await ledger.entries(DEMO, ()) == ()
+    files = [staged_file(number, filename=f"demo-{number}.tar.gz") for number in range(1, 251)]
+    await ledger.load(files, ())
+    (gone,) = await ledger.forget(DEMO, [upload_of(1)], WITHDRAWN)
+    asked = [upload_of(999), upload_of(2), upload_of(1)]
+    assert await ledger.entries(DEMO, asked) == (None, files[1], gone)
+    assert await ledger.entries(DEMO, [file.upload_id for file in files]) == (gone, *files[1:])
 
 
 async def test_the_names_revision_changes_with_the_set_only(ledger: StageLedger) -> None:
@@ -291,14 +344,16 @@ async def test_a_load_may_be_large(ledger: StageLedger) -> None:
 
 
 async def test_a_load_is_a_new_life(ledger: StageLedger) -> None:
-    """The epoch says so, and the state says that nothing is left to reconcile."""
+    """The epoch says so, and the state asks for a reconcile: what the documents lacked while they were read."""
+    async with ledger.lead() as lead:
+        await lead.reconciled((await ledger.state()).server, NOW_US)
     before = await ledger.state()
     await ledger.load((), ())
     after = await ledger.state()
     assert "" not in {before.epoch, after.epoch}
     assert before.epoch != after.epoch
     assert (await ledger.events(0)).epoch == after.epoch
-    assert (after.reconciled_server, after.reconciled_at_us) == (after.server, NOW_US)
+    assert (after.reconciled_server, after.reconciled_at_us) == ("", 0)
 
 
 async def test_the_state_can_be_read_before_the_ledger_is_loaded(fresh: StageLedger) -> None:

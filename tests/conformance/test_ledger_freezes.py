@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from overlay.domain.names import StageId
-from overlay.domain.ports import Ending, StageLedger
-from overlay.domain.promotion import Freeze, PromotionId, ReleaseName
+from overlay.domain.events import EventKind
+from overlay.domain.ledger_port import Ending, StageLedger
+from overlay.domain.names import ReleaseName, StageId
+from overlay.domain.promotion import Freeze, PromotionId
 from overlay.domain.promotion_errors import PromotionLost, PromotionRunning, ReleaseFrozen, StagedChanged
 from overlay.domain.stage import Reason, StagedFile
 from tests.ledgers import NOW_US, LedgerClock, stage
-from tests.staged import DEMO, freeze_of, staged_file, upload_of
+from tests.staged import DEMO, GIVEN_UP, claim_for, freeze_of, staged_file, upload_of
 
 FIRST, SECOND = PromotionId("1" * 32), PromotionId("2" * 32)
 LEASE_US = 60_000_000
@@ -246,12 +247,74 @@ async def test_a_thaw_frees_every_release(staged: StageLedger) -> None:
     """Of a durable freeze, too; what is not frozen may be thawed, and others stay frozen."""
     await staged.freeze(wanted(WHEEL, OTHER))
     await staged.renew(FIRST, fence=1, until_us=NOW_US + LEASE_US, durable=True)
-    await staged.thaw(SECOND)
+    await staged.thaw(SECOND, GIVEN_UP)
     assert len(await staged.freezes()) == 1
-    await staged.thaw(FIRST)
+    await staged.thaw(FIRST, GIVEN_UP)
     second = await staged.freeze(wanted(WHEEL, SOURCE, OTHER, promotion=SECOND, holder="two"))
-    await staged.thaw(FIRST)
+    await staged.thaw(FIRST, GIVEN_UP)
     assert await staged.freezes() == (second,)
+
+
+async def test_a_thaw_may_leave_what_is_durable(staged: StageLedger) -> None:
+    """Whoever thought that nothing was pushed is told otherwise; a freeze that ends with its lease goes."""
+    assert await staged.thaw(FIRST, GIVEN_UP, unless_durable=True)
+    await staged.freeze(wanted(WHEEL))
+    assert await staged.thaw(FIRST, GIVEN_UP, unless_durable=True)
+    assert await staged.freezes() == ()
+    await staged.freeze(wanted(WHEEL))
+    durable = await staged.renew(FIRST, fence=1, until_us=NOW_US, durable=True)
+    for _ in range(2):
+        assert not await staged.thaw(FIRST, GIVEN_UP, unless_durable=True)
+        assert await staged.freezes() == (durable,)
+    assert await staged.thaw(FIRST, GIVEN_UP)
+    assert await staged.freezes() == ()
+
+
+async def test_a_run_that_goes_on_may_be_overtaken(staged: StageLedger) -> None:
+    """Nothing that it writes after that is believed; a durable freeze is left, any other is not."""
+    assert not await staged.overtake(FIRST)
+    first = await staged.freeze(wanted(WHEEL))
+    await staged.renew(FIRST, fence=1, until_us=first.until_us, durable=True)
+    assert await staged.overtake(FIRST)
+    assert await staged.freezes() == (replace(first, durable=True, until_us=0, fence=2),)
+    with pytest.raises(PromotionLost):
+        await staged.renew(FIRST, fence=1, until_us=first.until_us, durable=True)
+    await staged.freeze(wanted(OTHER, promotion=SECOND))
+    assert not await staged.overtake(SECOND)
+    with pytest.raises(PromotionLost):
+        await staged.renew(SECOND, fence=1, until_us=first.until_us, durable=True)
+    assert [freeze.promotion for freeze in await staged.freezes()] == [FIRST]
+
+
+async def test_no_fence_is_given_twice(staged: StageLedger, clock: LedgerClock) -> None:
+    """Although the ledger lost the last ones: the plan has them."""
+    first = await staged.freeze(wanted(WHEEL))
+    await staged.renew(FIRST, fence=1, until_us=0, durable=True)
+    third = await staged.freeze(replace(wanted(WHEEL, holder="three"), fence=3))
+    assert third == replace(first, durable=True, holder="three", fence=3)
+    assert await staged.freeze(replace(third, fence=5)) == replace(third, fence=5)
+    assert await staged.freeze(third) == replace(third, fence=5)
+    clock.now_us = third.until_us
+    sixth = await staged.freeze(replace(wanted(WHEEL, holder="six"), fence=2))
+    assert sixth.fence == 6
+
+
+async def test_versions_that_are_equal_are_one_release(staged: StageLedger) -> None:
+    """1.0 and 1.0.0, as on PyPI: one promotion has both, and nothing is staged for either; each keeps its spelling."""
+    longer = staged_file(7, version="1.0.0", filename="demo-1.0.0.tar.gz")
+    await stage(staged, longer)
+    both = await staged.freeze(replace(wanted(WHEEL, longer)))
+    assert (await staged.freezes(), [str(release) for release in both.releases]) == ((both,), ["demo==1.0"])
+    with pytest.raises(ReleaseFrozen):
+        await staged.freeze(wanted(longer, promotion=SECOND, holder="two"))
+    with pytest.raises(ReleaseFrozen, match=r"demo==1\.0 "):
+        await staged.admit(claim_for(staged_file(8, version="1.0.0", filename="demo-1.0.0.zip")))
+    with pytest.raises(ReleaseFrozen, match=r"demo==1\.0 "):
+        await staged.forget(DEMO, [longer.upload_id], WITHDRAWN)
+    (event,) = [event for event in (await staged.events(0)).events if event.kind is EventKind.PROMOTING]
+    assert event.version == "1.0"
+    await staged.thaw(FIRST, GIVEN_UP)
+    assert (await staged.freeze(wanted(longer, promotion=SECOND))).releases == (ReleaseName(DEMO, "1"),)
 
 
 async def test_a_load_brings_freezes_and_forgets_others(staged: StageLedger) -> None:

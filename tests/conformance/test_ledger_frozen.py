@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from overlay.domain.errors import FileExists, LedgerRebuilt
+from overlay.domain.ledger_port import Ending, StageLedger
 from overlay.domain.names import MAIN, NormalizedName, StageId
-from overlay.domain.ports import Ending, StageLedger
 from overlay.domain.promotion_errors import ReleaseFrozen
-from overlay.domain.stage import Admitted, AlreadyStaged, Reason, Staged, StagedFile
+from overlay.domain.stage import Admitted, AlreadyStaged, Gone, Reason, Staged, StagedFile
 from tests.ledgers import NOW_US, LedgerClock, stage
-from tests.staged import DEMO, claim_for, freeze_of, staged_file, upload_of
+from tests.staged import DEMO, GIVEN_UP, claim_for, freeze_of, staged_file, upload_of
 
 LEASE_US = 60_000_000
 OTHER_STAGE = StageId("flag-day")
@@ -102,9 +102,27 @@ async def test_what_was_admitted_before_is_refused_after(ledger: StageLedger) ->
             await stage(ledger, CHANGED)
     assert await ledger.revisions(DEMO, (MAIN,)) == before
     assert await ledger.events(0) == events
-    assert await ledger.entry(DEMO, NEW.upload_id) is None
-    assert await ledger.entry(DEMO, CHANGED.upload_id) is None
+    assert await ledger.entries(DEMO, (NEW.upload_id, CHANGED.upload_id)) == (None, None)
     assert await staged(ledger) == {WHEEL}
+
+
+@pytest.mark.parametrize("withdrawn", [True, False])
+async def test_what_may_only_add_waits_for_the_thaw_too(frozen: StageLedger, *, withdrawn: bool) -> None:
+    """The refusal was the promotion's; after it the name is free, or the upload is refused for good."""
+    for _ in range(2):
+        with pytest.raises(FileExists, match="being promoted"):
+            await stage(frozen, CHANGED, replace=False)
+    assert await frozen.entries(DEMO, (CHANGED.upload_id,)) == (None,)
+    await frozen.thaw(FREEZE.promotion, GIVEN_UP)
+    if withdrawn:
+        await frozen.forget(DEMO, [WHEEL.upload_id], WITHDRAWN)
+        assert await stage(frozen, CHANGED, replace=False) == Staged(None)
+        return
+    with pytest.raises(FileExists):
+        await stage(frozen, CHANGED, replace=False)
+    (gone,) = await frozen.entries(DEMO, (CHANGED.upload_id,))
+    assert isinstance(gone, Gone)
+    assert gone.reason is Reason.REFUSED
 
 
 async def test_the_same_bytes_that_were_admitted_before_end(ledger: StageLedger) -> None:
@@ -121,7 +139,7 @@ async def test_the_same_bytes_that_were_admitted_before_end(ledger: StageLedger)
 
 async def test_what_was_staged_before_may_be_staged_again(frozen: StageLedger) -> None:
     """A repeat after a lost answer is no change; nor is one of what ended before."""
-    await frozen.thaw(FREEZE.promotion)
+    await frozen.thaw(FREEZE.promotion, GIVEN_UP)
     (gone,) = await frozen.forget(DEMO, [REST.upload_id], WITHDRAWN)
     await frozen.freeze(FREEZE)
     assert await stage(frozen, WHEEL) == Staged(None)
@@ -174,7 +192,7 @@ async def test_what_is_live_may_end(frozen: StageLedger) -> None:
     for again in (CHANGED, replace(WHEEL, upload_id=upload_of(9))):
         with pytest.raises(ReleaseFrozen):
             await frozen.admit(claim_for(again))
-    await frozen.thaw(FREEZE.promotion)
+    await frozen.thaw(FREEZE.promotion, GIVEN_UP)
     assert isinstance(await frozen.admit(claim_for(CHANGED)), Admitted)
 
 
@@ -192,12 +210,12 @@ async def test_after_the_end_everything_is_as_before(frozen: StageLedger, clock:
         since_us = NOW_US + number * LEASE_US
         clock.now_us = since_us
         promoted = (WHEEL, REST) if number < 3 else (CHANGED,) if number == 3 else (CHANGED, NEW)
-        await frozen.thaw(FREEZE.promotion)
+        await frozen.thaw(FREEZE.promotion, GIVEN_UP)
         await frozen.freeze(freeze_of(*promoted, since_us=since_us, until_us=since_us + LEASE_US))
         with pytest.raises((FileExists, ReleaseFrozen)):
             await change()
         if ends == "thawed":
-            await frozen.thaw(FREEZE.promotion)
+            await frozen.thaw(FREEZE.promotion, GIVEN_UP)
         elif ends == "lapsed":
             clock.now_us += LEASE_US
         else:

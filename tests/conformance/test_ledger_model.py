@@ -1,7 +1,7 @@
 """Every StageLedger does what a few dictionaries do, whatever comes in whatever order."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from typing import ClassVar, TypeVar
@@ -21,13 +21,14 @@ from hypothesis.stateful import (
 )
 
 from overlay.domain.errors import FileExists, LedgerRebuilt, OverlayError
-from overlay.domain.names import MAIN, NOTHING_STAGED, NormalizedName, Revision, Serial, StageId, UploadId
-from overlay.domain.ports import Ending, StageLedger
-from overlay.domain.promotion import Freeze, PromotionId, ReleaseName
+from overlay.domain.events import EVENT_OF_OUTCOME, EVENT_OF_REASON, Event, EventKind
+from overlay.domain.ledger_port import Ending, StageLedger
+from overlay.domain.names import MAIN, NOTHING_STAGED, NormalizedName, ReleaseName, Revision, Serial, StageId, UploadId
+from overlay.domain.promotion import Freeze, Outcome, PromotionEnding, PromotionId
 from overlay.domain.promotion_errors import PromotionLost, PromotionRunning, ReleaseFrozen, StagedChanged
 from overlay.domain.rates import MINUTE_US, share_us
 from overlay.domain.rights import Token
-from overlay.domain.stage import EVENT_OF_REASON, Admitted, AlreadyStaged, EventKind, Gone, Reason, StagedFile, Totals
+from overlay.domain.stage import Admitted, AlreadyStaged, Gone, Reason, StagedFile, Totals
 from tests.ledgers import LEDGERS, NOW_US, LedgerClock, MakeLedger, in_process
 from tests.staged import claim_for, freeze_of, staged_file, token
 
@@ -35,8 +36,10 @@ STAGES = (MAIN, StageId("flag-day"))
 PROJECTS = (NormalizedName("demo"), NormalizedName("other-demo"))
 PER_MINUTE = {"a": 1, "b": 3}
 FROZEN = "a promotion keeps the release"
+LIVE = "upstream has the name"
 CHANGED = "not all of it is staged"
 REBUILT = "the ledger was rebuilt"
+UNKNOWN = "unknown"
 LOST = "the run has no lease"
 TAKEN = "another run has the lease"
 REFUSALS: dict[type[OverlayError], str] = {
@@ -66,7 +69,9 @@ class Model:
         self.staged: dict[UploadId, StagedFile] = {}
         self.ended: dict[UploadId, Gone] = {}
         self.replaced: dict[UploadId, UploadId] = {}
+        self.live: set[UploadId] = set()
         self.events: list[tuple[EventKind, str, str]] = []
+        self.told: dict[tuple[PromotionId, ReleaseName], list[EventKind]] = {}
         self.tokens: dict[str, Token] = {}
         self.changes: dict[Shelf, int] = {}
         self.credit_us: dict[str, int] = {}
@@ -92,24 +97,33 @@ class Model:
     def meets(self, file: StagedFile, *, may_replace: bool) -> str | None:
         """Return what refuses the file: the sha256 that holds its name, or FROZEN."""
         held, kept = self.holder(file), self.keeper(file) is not None
+        if held is not None and held.upload_id in self.live:
+            return LIVE if held.sha256 != file.sha256 else None
         if held is not None and held.sha256 != file.sha256 and (kept or not may_replace):
             return held.sha256
         return FROZEN if kept and held is None else None
 
     def freeze(self, wanted: Freeze) -> Freeze | str:
         held = {freeze.promotion: freeze for freeze in self.holding()}
-        present = held.pop(wanted.promotion, None)
+        for promotion in self.freezes.keys() - held.keys():
+            self.end(promotion, EventKind.ABANDONED)
+        present, kind = held.pop(wanted.promotion, None), None
         if present is not None and present.holder == wanted.holder:
             wanted = replace(present, until_us=max(present.until_us, wanted.until_us))
         elif present is not None and present.leased(self.clock.now_us):
             return TAKEN
         elif present is not None:
+            kind = EventKind.RESUMED
             wanted = replace(present, holder=wanted.holder, until_us=wanted.until_us, fence=present.fence + 1)
         elif any(set(other.releases) & set(wanted.releases) for other in held.values()):
             return FROZEN
         elif not all(upload in self.staged for upload in wanted.uploads):
             return CHANGED
+        else:
+            kind = EventKind.PROMOTING
         self.freezes[wanted.promotion] = wanted
+        if kind is not None:
+            self.tell(wanted, kind)
         return wanted
 
     def renew(self, promotion: PromotionId, fence: int, until_us: int, *, durable: bool) -> Freeze | str:
@@ -117,21 +131,40 @@ class Model:
         if freeze is None or freeze.fence != fence:
             return LOST
         if not freeze.durable and not all(upload in self.staged for upload in freeze.uploads):
-            del self.freezes[promotion]
+            self.end(promotion, EventKind.ABANDONED)
             return LOST
         until_us = 0 if until_us == 0 else max(until_us, freeze.until_us)
         self.freezes[promotion] = replace(freeze, until_us=until_us, durable=freeze.durable or durable)
         return self.freezes[promotion]
 
+    def end(self, promotion: PromotionId, kind: EventKind) -> None:
+        freeze = self.freezes.pop(promotion, None)
+        if freeze is not None:
+            self.tell(freeze, kind)
+
+    def tell(self, freeze: Freeze, kind: EventKind) -> None:
+        for release in freeze.releases:
+            self.told.setdefault((freeze.promotion, release), []).append(kind)
+
+    def lapsed(self) -> set[tuple[PromotionId, ReleaseName]]:
+        """What is told to have ended when somebody meets it."""
+        lapsed = [freeze for freeze in self.freezes.values() if not freeze.holds(self.clock.now_us)]
+        return {(freeze.promotion, release) for freeze in lapsed for release in freeze.releases}
+
     def stage(self, file: StagedFile, *, may_replace: bool, admitted_now: bool) -> Gone | str | None:
         """Return what ended, or the sha256 that refuses the file, or REBUILT, or FROZEN."""
         if file.upload_id in self.staged:
             return self.ended.get(self.replaced.get(file.upload_id, UploadId("")))
+        refusal, held = self.meets(file, may_replace=may_replace), self.holder(file)
         if file.upload_id in self.ended:
-            return self.ended[file.upload_id]
+            gone, name = self.ended[file.upload_id], UNKNOWN if held is None else held.sha256
+            if held is not None and held.upload_id in self.live:
+                name = LIVE
+            return name if gone == _refused(file) else gone
         if not admitted_now:
             return REBUILT
-        refusal, held = self.meets(file, may_replace=may_replace), self.holder(file)
+        if refusal == LIVE or (refusal is not None and self.keeper(file) is None):
+            self.ended[file.upload_id] = _refused(file)
         if refusal is not None:
             return refusal
         if held is not None and (held.sha256 == file.sha256 or _place(held) > _place(file)):
@@ -155,6 +188,8 @@ class Model:
         for upload in uploads:
             file, gone = self.staged.get(upload), self.ended.get(upload)
             if file is not None and file.project == project:
+                if upload in self.live and ending.reason is not Reason.LIVE:
+                    continue
                 self._drop(file)
                 self._changed(file)
                 ended.append(self._end(file, ending))
@@ -185,7 +220,8 @@ class Model:
 
     def load(self) -> None:
         """Forget what a rebuild does not restore."""
-        self.ended, self.replaced, self.events, self.credit_us = {}, {}, [], {}
+        self.ended, self.replaced, self.events, self.told, self.credit_us = {}, {}, [], {}, {}
+        self.freezes = {freeze.promotion: freeze for freeze in self.holding()}
         for file in self.staged.values():
             self._changed(file)
 
@@ -196,6 +232,7 @@ class Model:
 
     def _drop(self, file: StagedFile) -> None:
         del self.staged[file.upload_id]
+        self.live.discard(file.upload_id)
 
     def _changed(self, file: StagedFile) -> None:
         shelf = (file.stage, file.project)
@@ -204,6 +241,10 @@ class Model:
 
 def _gone(file: StagedFile, ending: Ending) -> Gone:
     return Gone(file, ending.reason, ending.at_us, ending.who)
+
+
+def _refused(file: StagedFile) -> Gone:
+    return _gone(file, Ending(Reason.REFUSED, file.staged_at_us, file.who))
 
 
 def _place(file: StagedFile) -> tuple[int, str]:
@@ -273,6 +314,16 @@ class LedgerMachine(RuleBasedStateMachine):
         serial = (self.serial or NOW_US) + ahead * 1000
         return replace(self._file(place, content), serial=Serial(serial))
 
+    @rule(target=uploads, file=uploads, content=st.sampled_from("abc"))
+    def come_late(self, file: StagedFile, content: str) -> StagedFile:
+        """An upload was admitted before another one of its name was staged, and is to be staged after it."""
+        suffix = file.filename.removeprefix(f"{file.project}-{file.version}.")
+        self.stage(file, may_replace=True, admitted_now=True)
+        late = self._file((file.stage, file.project, file.version, suffix), content)
+        late = replace(late, serial=Serial(file.serial + 1))
+        self.stage(late, may_replace=False, admitted_now=True)
+        return late
+
     @rule(file=uploads, may_replace=st.booleans(), admitted_now=st.sampled_from([True, True, True, False]))
     def stage(self, file: StagedFile, may_replace: bool, admitted_now: bool) -> None:  # noqa: FBT001
         expected = self.model.stage(file, may_replace=may_replace, admitted_now=admitted_now)
@@ -285,13 +336,20 @@ class LedgerMachine(RuleBasedStateMachine):
         files=st.lists(uploads, max_size=3, unique_by=lambda file: file.upload_id),
         project=st.sampled_from(PROJECTS),
         at_us=st.sampled_from([NOW_US, NOW_US + 1]),
-        reason=st.sampled_from([Reason.WITHDRAWN, Reason.WITHDRAWN, Reason.LIVE]),
+        reason=st.sampled_from([Reason.WITHDRAWN, Reason.WITHDRAWN, Reason.REFUSED, Reason.LIVE]),
     )
     def forget(self, files: list[StagedFile], project: NormalizedName, at_us: int, reason: Reason) -> None:
         ending, chosen = Ending(reason, at_us, "bob"), [file.upload_id for file in files]
         expected = self.model.forget(project, chosen, ending)
         answer = self.run(_or_refusal(self.ledger.forget(project, chosen, ending)))
         assert (answer if isinstance(answer, str) else list(answer)) == expected
+
+    @rule(files=st.lists(uploads, max_size=2, unique_by=lambda file: file.upload_id))
+    def mark_live(self, files: list[StagedFile]) -> None:
+        uploads = [file.upload_id for file in files]
+        for _ in range(2):
+            self.run(self.ledger.mark_live(uploads))
+        self.model.live.update(self.model.staged.keys() & set(uploads))
 
     @rule(
         promotion=st.sampled_from(PROMOTIONS),
@@ -320,15 +378,24 @@ class LedgerMachine(RuleBasedStateMachine):
         held = self.model.freezes.get(promotion)
         fence = fence or (1 if held is None else held.fence)
         until_us = 0 if lease_us is None else self.clock.now_us + lease_us
+        is_repeat = held is not None and (held.fence, held.until_us, until_us, durable) == (fence, 0, 0, False)
+        ended_again = held if is_repeat else None
         expected = self.model.renew(promotion, fence, until_us, durable=durable)
         for _ in range(2):
             asked = self.ledger.renew(promotion, fence=fence, until_us=until_us, durable=durable)
-            assert self.run(_or_refusal(asked)) == expected
+            answer = self.run(_or_refusal(asked))
+            # That a lease is ended again is answered like the first time, unless somebody met the freeze in between.
+            assert answer == expected or (ended_again is not None and (expected, answer) == (LOST, ended_again))
 
-    @rule(promotion=st.sampled_from(PROMOTIONS))
-    def thaw(self, promotion: PromotionId) -> None:
-        self.run(self.ledger.thaw(promotion))
-        self.model.freezes.pop(promotion, None)
+    @rule(promotion=st.sampled_from(PROMOTIONS), outcome=st.sampled_from(Outcome))
+    def thaw(self, promotion: PromotionId, outcome: Outcome) -> None:
+        """What has lapsed may have been told already, as abandoned; then it is ended as that."""
+        if promotion not in {freeze.promotion for freeze in self.model.holding()}:
+            outcome = Outcome.ABANDONED
+        ending = PromotionEnding(outcome=outcome, at_us=self.clock.now_us, who="bob")
+        for _ in range(2):
+            self.run(self.ledger.thaw(promotion, ending))
+        self.model.end(promotion, EVENT_OF_OUTCOME[outcome])
 
     @rule(token_id=st.sampled_from(sorted(PER_MINUTE)), times=st.integers(1, 4))
     def spend(self, token_id: str, times: int) -> None:
@@ -356,7 +423,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(one=consumes(uploads))
     def rebuild(self, one: StagedFile) -> None:  # noqa: ARG002 - so that there is not always something to stage
         files, tokens = tuple(self.model.staged.values()), tuple(self.model.tokens.values())
-        self.run(self.ledger.load(files, tokens, self.model.holding()))
+        self.run(self.ledger.load(files, tokens, self.model.holding(), tuple(self.model.live)))
         self.model.load()
         # Serials of a life before are not remembered.
         self.serial = max((file.serial for file in self.model.staged.values()), default=0)
@@ -388,15 +455,31 @@ class LedgerMachine(RuleBasedStateMachine):
         self.names = names, revision
         assert {one.sha256: one for one in await ledger.tokens()} == model.tokens
         assert list(await ledger.freezes()) == model.holding()
+        assert await ledger.marked_live() == model.live
         for sha256, one in model.tokens.items():
             assert await ledger.token(sha256) == one
-        for upload, entry in (model.staged | model.ended).items():
-            project = entry.file.project if isinstance(entry, Gone) else entry.project
-            assert await ledger.entry(project, upload) == entry
+        known = model.staged | model.ended
+        for project in PROJECTS:
+            expected = [one if _project(one) == project else None for one in known.values()]
+            assert list(await ledger.entries(project, list(known))) == expected
         feed = await ledger.events(0)
-        assert [(event.kind, event.filename, event.who) for event in feed.events] == model.events
-        assert [event.number for event in feed.events] == list(range(1, len(model.events) + 1))
-        assert (await ledger.events(len(model.events) // 2)).events == feed.events[len(model.events) // 2 :]
+        of_files = [event for event in feed.events if event.promotion is None]
+        assert [(event.kind, event.filename, event.who) for event in of_files] == model.events
+        self._check_told([event for event in feed.events if event.promotion is not None])
+        assert [event.number for event in feed.events] == list(range(1, len(feed.events) + 1))
+        assert (await ledger.events(len(feed.events) // 2)).events == feed.events[len(feed.events) // 2 :]
+
+    def _check_told(self, events: Sequence[Event]) -> None:
+        """Each release of a promotion is told of as the model does; what has lapsed may be told to have ended."""
+        told: dict[tuple[PromotionId, ReleaseName], list[EventKind]] = {}
+        for event in events:
+            assert event.promotion is not None
+            told.setdefault((event.promotion, ReleaseName(event.project, event.version)), []).append(event.kind)
+        lapsed = self.model.lapsed()
+        assert told.keys() - lapsed <= self.model.told.keys() <= told.keys()
+        for key, kinds in told.items():
+            expected = self.model.told.get(key, [])
+            assert kinds == expected or (key in lapsed and kinds == [*expected, EventKind.ABANDONED])
 
     def _check_revision(self, shelf: Shelf, revision: Revision) -> None:
         """A revision is new after each change and stays till the next; "" when nothing is staged."""
@@ -430,9 +513,13 @@ async def _or_refusal(work: Coroutine[object, object, Result]) -> Result | str:
     try:
         return await work
     except FileExists as refused:
-        return refused.held_sha256
+        return LIVE if "live upstream" in str(refused) else refused.held_sha256
     except tuple(REFUSALS) as refused:
         return REFUSALS[type(refused)]
+
+
+def _project(entry: StagedFile | Gone) -> NormalizedName:
+    return entry.file.project if isinstance(entry, Gone) else entry.project
 
 
 def _all(file: StagedFile) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from overlay.domain.ports import StageLedger
+from overlay.domain.ledger_port import StageLedger
 from overlay.domain.rates import MINUTE_US
 from tests.ledgers import NOW_US, LedgerClock
 

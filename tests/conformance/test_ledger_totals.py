@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from overlay.domain.errors import FileExists
+from overlay.domain.ledger_port import Ending, StageLedger
 from overlay.domain.names import StageId
-from overlay.domain.ports import Ending, StageLedger
 from overlay.domain.stage import Reason, StagedFile, Totals
 from tests.ledgers import NOW_US, stage
 from tests.staged import DEMO, staged_file, upload_of

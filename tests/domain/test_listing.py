@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay.domain.listing import Outcome, Standing, ended_standing, listable, outcome, standing
+from overlay.domain.listing import Standing, Visibility, ended_standing, listable, standing, visibility
 from overlay.domain.names import MAIN, Revision, StageId
 from overlay.domain.page_facts import PageFacts
 from overlay.domain.stage import Gone, Reason, StagedFile, StageSnapshot
@@ -16,7 +16,13 @@ GRACE_S = 100
 
 def facts(sha256_of: dict[str, str | None] | None = None, status: str | None = "active") -> PageFacts:
     return PageFacts(
-        sha256_of=sha256_of or {}, yanked={}, versions=frozenset(), first_upload={}, sdists={}, status=status
+        sha256_of=sha256_of or {},
+        filename_of={},
+        yanked={},
+        versions=frozenset(),
+        first_upload={},
+        sdists={},
+        status=status,
     )
 
 
@@ -29,7 +35,7 @@ def test_a_file_that_upstream_lacks_is_listed() -> None:
     file = staged_file()
     assert standing(file, facts(), [snapshot(file)]) is Standing.STAGED
     assert standing(file, None, ()) is Standing.STAGED
-    assert outcome(Standing.STAGED) is Outcome.LISTED
+    assert visibility(Standing.STAGED) is Visibility.LISTED
 
 
 def test_a_file_that_became_live_is_served_but_unlisted() -> None:
@@ -37,7 +43,7 @@ def test_a_file_that_became_live_is_served_but_unlisted() -> None:
     file = staged_file()
     upstream = facts({file.filename: file.sha256})
     assert standing(file, upstream, [snapshot(file)]) is Standing.LIVE
-    assert outcome(Standing.LIVE) is Outcome.UNLISTED
+    assert visibility(Standing.LIVE) is Visibility.UNLISTED
     assert listable(upstream, [snapshot(file)]) == ()
 
 
@@ -46,7 +52,7 @@ def test_a_conflict_is_denied(held: str | None) -> None:
     """Other bytes, or unknown ones, live under the name: the staged file is never listed and never served."""
     file = staged_file()
     assert standing(file, facts({file.filename: held}), [snapshot(file)]) is Standing.CONFLICT
-    assert outcome(Standing.CONFLICT) is Outcome.DENIED
+    assert visibility(Standing.CONFLICT) is Visibility.DENIED
 
 
 def test_quarantine_hides_everything() -> None:
@@ -54,7 +60,7 @@ def test_quarantine_hides_everything() -> None:
     file = staged_file()
     upstream = facts(status="quarantined")
     assert standing(file, upstream, [snapshot(file)]) is Standing.QUARANTINED
-    assert outcome(Standing.QUARANTINED) is Outcome.DENIED
+    assert visibility(Standing.QUARANTINED) is Visibility.DENIED
     assert listable(upstream, [snapshot(file)]) == ()
 
 
@@ -63,7 +69,7 @@ def test_a_star_grant_yields_to_a_project_that_appears_upstream() -> None:
     file = staged_file(grant="*")
     stranger = facts({"demo-9.9.tar.gz": digest("a stranger's")})
     assert standing(file, stranger, [snapshot(file)]) is Standing.FOREIGN
-    assert outcome(Standing.FOREIGN) is Outcome.DENIED
+    assert visibility(Standing.FOREIGN) is Visibility.DENIED
     assert listable(stranger, [snapshot(file)]) == ()
 
 
@@ -91,18 +97,18 @@ def test_of_stacked_stages_the_left_one_wins() -> None:
 @pytest.mark.parametrize(
     ("reason", "after_s", "expected"),
     [
-        (Reason.REPLACED, GRACE_S - 1, Outcome.UNLISTED),
-        (Reason.REPLACED, GRACE_S, Outcome.DENIED),
-        (Reason.LIVE, GRACE_S * 1000, Outcome.UNLISTED),
-        (Reason.WITHDRAWN, 0, Outcome.DENIED),
-        (Reason.EXPIRED, 0, Outcome.DENIED),
-        (Reason.REFUSED, 0, Outcome.DENIED),
+        (Reason.REPLACED, GRACE_S - 1, Visibility.UNLISTED),
+        (Reason.REPLACED, GRACE_S, Visibility.DENIED),
+        (Reason.LIVE, GRACE_S * 1000, Visibility.UNLISTED),
+        (Reason.WITHDRAWN, 0, Visibility.DENIED),
+        (Reason.EXPIRED, 0, Visibility.DENIED),
+        (Reason.REFUSED, 0, Visibility.DENIED),
     ],
 )
-def test_what_ended_is_served_by_its_reason(reason: Reason, after_s: int, expected: Outcome) -> None:
+def test_what_ended_is_served_by_its_reason(reason: Reason, after_s: int, expected: Visibility) -> None:
     """Replaced: for the grace period; live: for good; everything else: 404 at once."""
     gone = Gone(staged_file(), reason, 1_000_000, "ada")
-    assert outcome(ended_standing(gone, 1_000_000 + after_s * 1_000_000, GRACE_S)) is expected
+    assert visibility(ended_standing(gone, 1_000_000 + after_s * 1_000_000, GRACE_S)) is expected
 
 
 @given(

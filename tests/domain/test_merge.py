@@ -11,6 +11,7 @@ from packaging.version import Version
 
 from overlay.domain import simple_json
 from overlay.domain.merge import merge, shown, timestamp, union
+from overlay.domain.names import CanonicalVersion, canonical_version
 from overlay.domain.page import File, ProjectPage
 from tests.staged import staged_file
 from tests.strategies import files, pages
@@ -85,7 +86,9 @@ def test_once_upstream_lists_everything_the_result_is_upstreams_page(
     assert merge(promoted, added, versions) is promoted
 
 
-@given(st.lists(st.sampled_from(["1.0", "1.0.0", "2", "not-a-version", "1.0+local"]), unique=True), VERSIONS)
+@given(
+    st.lists(st.sampled_from(["1.0", "1.0.0", "2", "not-a-version", "1.0+local", "1" * 5000]), unique=True), VERSIONS
+)
 def test_versions_are_unique_and_upstreams_come_first(upstream: list[str], added: list[str]) -> None:
     """PEP 700: "versions MUST be unique"; equal spellings count as one and upstream's stays."""
     result = union(upstream, added)
@@ -116,9 +119,10 @@ def test_a_staged_file_is_shown_as_the_standard_demands() -> None:
 
 
 def test_a_staged_file_inherits_its_releases_yank() -> None:
-    """Of its own version, with upstream's reason; other versions stay as they are."""
-    yanked: dict[str, bool | str] = {"1.0": "broken"}
-    assert shown(staged_file(version="1.0"), "", yanked).yanked == "broken"
+    """Of its own version, however spelled, with upstream's reason; other versions stay as they are."""
+    yanked: dict[CanonicalVersion, bool | str] = {canonical_version("1.0"): "broken"}
+    for spelled in ("1.0", "1.0.0"):
+        assert shown(staged_file(version=spelled), "", yanked).yanked == "broken"
     assert shown(staged_file(version="1.1"), "", yanked).yanked is False
 
 

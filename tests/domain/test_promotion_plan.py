@@ -1,8 +1,7 @@
-"""The preflight settles every pledge, and the waves leave nothing half done that a reader would meet."""
+"""The preflight settles every pledge in one way, and refuses what the target would."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -10,12 +9,10 @@ from hypothesis import strategies as st
 
 from overlay.domain.errors import BadUpload
 from overlay.domain.findings import Finding, Severity, error, note, warning
-from overlay.domain.names import MAIN, NormalizedName, Revision
+from overlay.domain.names import MAIN, NormalizedName, ReleaseName, Revision
 from overlay.domain.page_facts import PageFacts
-from overlay.domain.promotion import PlannedFile, ReleaseName
 from overlay.domain.promotion_plan import Candidate, Preflight, Rules, assign, preflight
 from overlay.domain.promotion_target import rules_at, target_of
-from overlay.domain.promotion_waves import project_order, waves
 from overlay.domain.rules_release import LiveRelease
 from overlay.domain.stage import StagedFile, StageSnapshot
 from tests.staged import DEMO, digest, staged_file
@@ -29,8 +26,15 @@ KNOWN = LiveRelease(exists=False, project_exists=True)
 
 
 def page(sha256_of: Mapping[str, str | None] | None = None, status: str = "active") -> PageFacts:
+    held = sha256_of or {}
     return PageFacts(
-        sha256_of=sha256_of or {}, yanked={}, versions=frozenset(), first_upload={}, sdists={}, status=status
+        sha256_of=held,
+        filename_of={sha256: filename for filename, sha256 in held.items() if sha256 is not None},
+        yanked={},
+        versions=frozenset(),
+        first_upload={},
+        sdists={},
+        status=status,
     )
 
 
@@ -45,11 +49,16 @@ def candidate(
     return Candidate(
         release=RELEASE,
         pledges={file.filename: file.sha256 for file in staged} if pledges is None else pledges,
+        staged=[file for file in staged if file.release == RELEASE],
         snapshot=StageSnapshot(DEMO, MAIN, Revision("r"), staged),
         upstream=upstream,
-        live=live or (NEW if upstream is None else replace(KNOWN, status=upstream.status)),
+        live=live or (NEW if upstream is None else _known(upstream)),
         findings=findings or {},
     )
+
+
+def _known(upstream: PageFacts) -> LiveRelease:
+    return replace(KNOWN, status=upstream.status, filename_of=upstream.filename_of)
 
 
 def decided(
@@ -113,12 +122,6 @@ def test_a_copy_of_what_is_live_need_not_be_named() -> None:
     assert decided(one) == Preflight(files=(WHEEL,))
 
 
-def test_other_versions_do_not_matter() -> None:
-    """They are other releases."""
-    later = staged_file(3, version="1.1", filename="demo-1.1-py3-none-any.whl")
-    assert decided(candidate(WHEEL, later, pledges={WHEEL.filename: WHEEL.sha256})).refusals == ()
-
-
 @pytest.mark.parametrize("rules", list(Rules))
 def test_a_quarantined_project_is_refused_whatever_is_ignored(rules: Rules) -> None:
     """In one sentence for the release."""
@@ -154,7 +157,7 @@ def test_what_a_token_for_everything_staged_is_not_promoted_beside_foreign_files
 
 def test_a_rule_of_the_target_refuses_the_file_it_is_about() -> None:
     """Only an error does; the rest is said."""
-    findings = {WHEEL.sha256: [error("bad", "Bad."), warning("odd", "Odd."), note("by-the-way", "By the way.")]}
+    findings = {WHEEL.filename: [error("bad", "Bad."), warning("odd", "Odd."), note("by-the-way", "By the way.")]}
     found = decided(candidate(WHEEL, SOURCE, findings=findings))
     assert refused(found) == [("bad", WHEEL.filename)]
     assert found.warnings == (f"{WHEEL.filename}: Odd.", f"{WHEEL.filename}: By the way.")
@@ -163,7 +166,7 @@ def test_a_rule_of_the_target_refuses_the_file_it_is_about() -> None:
 
 def test_an_ignored_rule_stands_in_the_plan() -> None:
     """With what was ignored; other errors go on being refusals."""
-    findings = {WHEEL.sha256: [error("bad", "Bad."), error("worse", "Worse.")]}
+    findings = {WHEEL.filename: [error("bad", "Bad."), error("worse", "Worse.")]}
     found = decided(candidate(WHEEL, findings=findings), ignore_rules=["bad", "pledge-differs"])
     assert refused(found) == [("worse", WHEEL.filename)]
     assert [(one.rule, one.filename, one.sentence) for one in found.ignored] == [("bad", WHEEL.filename, "Bad.")]
@@ -187,6 +190,39 @@ def test_a_staged_sdist_that_is_left_out_is_no_second_one() -> None:
     assert {rule for rule, _ in refused(decided(candidate(SOURCE, zipped)))} == {"second-sdist"}
 
 
+def test_the_same_bytes_under_two_names_are_one_file_to_pypi() -> None:
+    """It refuses the second, when the first is out already; each is refused by its own name, and by no other target."""
+    twin = replace(staged_file(3, filename="demo-1.0-py2.py3-none-any.whl"), sha256=WHEEL.sha256)
+    one = candidate(WHEEL, SOURCE, twin)
+    found = decided(one)
+    assert refused(found) == [("same-content", twin.filename), ("same-content", WHEEL.filename)]
+    assert [twin.filename in refusal.sentence for refusal in found.refusals] == [False, True]
+    assert decided(one, rules=Rules.PLAIN).refusals == ()
+    left_out = replace(one, pledges={file.filename: file.sha256 for file in (WHEEL, SOURCE)})
+    assert decided(left_out, partial=True).refusals == ()
+
+
+def test_bytes_that_are_live_under_another_name_are_refused() -> None:
+    """Of whatever release of the project; other indexes take them."""
+    upstream = page({"demo-0.9-py3-none-any.whl": WHEEL.sha256})
+    found = decided(candidate(WHEEL, SOURCE, upstream=upstream))
+    assert refused(found) == [("same-content", WHEEL.filename)]
+    assert "demo-0.9-py3-none-any.whl" in found.refusals[0].sentence
+    assert decided(candidate(WHEEL, upstream=upstream), rules=Rules.PLAIN).refusals == ()
+
+
+def test_equal_versions_are_one_release() -> None:
+    """What is staged for 1.0.0 is staged for 1.0, and of two sdists in one plan PyPI takes one."""
+    other = staged_file(3, version="1.0.0", filename="demo-1.0.0.tar.gz", content="another source")
+    assert refused(decided(candidate(SOURCE, other, pledges={SOURCE.filename: SOURCE.sha256}))) == [
+        ("not-named", other.filename)
+    ]
+    assert refused(decided(candidate(SOURCE, other))) == [
+        ("second-sdist", other.filename),
+        ("second-sdist", SOURCE.filename),
+    ]
+
+
 NAMES = ["demo-1.0-py3-none-any.whl", "demo-1.0-py2-none-any.whl", "demo-1.0.tar.gz", "demo-1.0.zip"]
 BYTES = st.sampled_from(["a", "b"])
 
@@ -206,7 +242,7 @@ def candidates(draw: st.DrawFn) -> Candidate:
         *staged,
         pledges=draw(st.dictionaries(st.sampled_from(NAMES), BYTES.map(digest))),
         upstream=upstream,
-        findings={digest(content): draw(findings) for content in ("a", "b")},
+        findings={name: draw(findings) for name in NAMES},
     )
 
 
@@ -272,6 +308,18 @@ def test_pledges_are_given_to_their_releases() -> None:
         assign([RELEASE], {"demo-1.0.exe": "a"})
 
 
+def test_releases_of_equal_versions_get_their_pledges_together() -> None:
+    """They are one release, of which both names may be given."""
+    longer, later = ReleaseName(DEMO, "1.0.0"), ReleaseName(DEMO, "1.1")
+    pledges = {"demo-1.0.0.tar.gz": "a", "demo-1.0-py3-none-any.whl": "b", "demo-1.1.tar.gz": "c"}
+    assigned, refusals = assign([later, longer, RELEASE], pledges)
+    assert refusals == ()
+    assert assigned == {
+        RELEASE: {"demo-1.0.0.tar.gz": "a", "demo-1.0-py3-none-any.whl": "b"},
+        later: {"demo-1.1.tar.gz": "c"},
+    }
+
+
 # The target
 
 
@@ -297,133 +345,3 @@ def test_the_operator_chooses_the_rules() -> None:
     """A copy of PyPI has its rules, too."""
     assert rules_at("https://pypi.example/legacy/", "pypi") is Rules.PYPI
     assert rules_at("https://upload.pypi.org/legacy/", "plain") is Rules.PLAIN
-
-
-# Waves
-
-
-def files_of(*names: str) -> list[StagedFile]:
-    """Staged files by name: `a-1.0-2.whl` is a wheel of a 1.0 with the build number 2, `a-1.0.tar.gz` its sdist."""
-    made = []
-    for number, name in enumerate(names):
-        stem = name.removesuffix(".whl").removesuffix(".tar.gz").split("-")
-        tail = f"-{stem[2]}-py3-none-any.whl" if name.endswith(".whl") else ".tar.gz"
-        filename = f"{stem[0]}-{stem[1]}{tail}"
-        made.append(staged_file(number, project=stem[0], version=stem[1], filename=filename, content=name))
-    return made
-
-
-def shown(planned: Sequence[PlannedFile]) -> list[set[str]]:
-    """The waves as sets of short names."""
-    return [
-        {file.filename.replace("-py3-none-any", "") for file in planned if file.wave == number}
-        for number in range(max((file.wave for file in planned), default=-1) + 1)
-    ]
-
-
-def test_a_new_release_begins_with_one_wheel_and_ends_with_the_sdist() -> None:
-    """The first file creates it; the other wheels go together."""
-    files = files_of("a-1.0.tar.gz", "a-1.0-2.whl", "a-1.0-1.whl", "a-1.0-3.whl")
-    assert shown(waves(files, requires={}, known=())) == [
-        {"a-1.0-1.whl"},
-        {"a-1.0-2.whl", "a-1.0-3.whl"},
-        {"a-1.0.tar.gz"},
-    ]
-
-
-def test_wheels_of_a_release_that_upstream_has_go_together() -> None:
-    """Nothing is to be created any more."""
-    files = files_of("a-1.0-1.whl", "a-1.0-2.whl")
-    known = [ReleaseName(NormalizedName("a"), "1.0")]
-    assert shown(waves(files, requires={}, known=known)) == [{"a-1.0-1.whl", "a-1.0-2.whl"}]
-
-
-def test_projects_go_after_what_they_require_and_versions_in_their_order() -> None:
-    """1.9 before 1.10; what is required and not promoted does not matter."""
-    files = files_of("a-1.0-1.whl", "b-1.10.tar.gz", "b-1.9.tar.gz", "c-1.0-1.whl")
-    names = {NormalizedName(one): [NormalizedName(other)] for one, other in (("a", "b"), ("b", "c"), ("c", "pip"))}
-    assert shown(waves(files, requires=names, known=())) == [
-        {"c-1.0-1.whl"},
-        {"b-1.9.tar.gz"},
-        {"b-1.10.tar.gz"},
-        {"a-1.0-1.whl"},
-    ]
-
-
-def named(text: str) -> NormalizedName:
-    return NormalizedName(text)
-
-
-def test_a_circle_goes_by_name_after_what_it_requires() -> None:
-    """And before what requires it."""
-    graph = {"a": "b", "b": "cz", "c": "b", "d": "b"}
-    requires = {named(one): [named(other) for other in others] for one, others in graph.items()}
-    assert "".join(project_order([named(one) for one in "zdcba"], requires)) == "zbcad"
-
-
-PROJECTS = st.sampled_from([named(one) for one in "abcdef"])
-GRAPHS = st.dictionaries(PROJECTS, st.lists(PROJECTS, max_size=3))
-
-
-def reaches(requires: Mapping[NormalizedName, Sequence[NormalizedName]], one: str, other: str) -> bool:
-    found, waiting = set[str](), [one]
-    while waiting:
-        new = set(requires.get(named(waiting.pop()), ())) - found
-        found |= new
-        waiting += new
-    return other in found
-
-
-@given(GRAPHS, st.permutations([named(one) for one in "abcdef"]))
-def test_only_circles_break_the_order_of_requirements(
-    requires: dict[NormalizedName, list[NormalizedName]], projects: list[NormalizedName]
-) -> None:
-    """Whatever order the projects come in."""
-    ordered = project_order(projects, requires)
-    assert sorted(ordered) == sorted(projects)
-    assert ordered == project_order(sorted(projects), requires)
-    for one, others in requires.items():
-        for other in others:
-            if one != other and not reaches(requires, other, one):
-                assert ordered.index(other) < ordered.index(one)
-
-
-FILES = st.lists(
-    st.builds(
-        lambda project, version, tail: f"{project}-{version}{tail}",
-        st.sampled_from("abc"),
-        st.sampled_from(["1.0", "1.9", "1.10"]),
-        st.sampled_from([".tar.gz", "-1.whl", "-2.whl", "-3.whl"]),
-    ),
-    min_size=1,
-    unique=True,
-).map(lambda names: files_of(*names))
-KNOWN_RELEASES = st.sets(st.builds(ReleaseName, st.sampled_from([named(one) for one in "abc"]), st.just("1.0")))
-
-
-@given(FILES, GRAPHS, KNOWN_RELEASES)
-def test_waves_push_everything_once_and_release_by_release(
-    files: list[StagedFile],
-    requires: dict[NormalizedName, list[NormalizedName]],
-    known: set[ReleaseName],
-) -> None:
-    """No sdist before its wheels, the first of a new release alone, the same waves in whatever order files come."""
-    planned = waves(files, requires=requires, known=known)
-    assert sorted(file.upload_id for file in planned) == sorted(file.upload_id for file in files)
-    assert waves(list(reversed(files)), requires=requires, known=known) == planned
-    assert {file.wave for file in planned} == set(range(planned[-1].wave + 1))
-    assert all(first.wave <= second.wave for first, second in pairwise(planned))
-    by_wave: dict[int, list[PlannedFile]] = {}
-    for file in planned:
-        by_wave.setdefault(file.wave, []).append(file)
-    begun: set[ReleaseName] = set()
-    ended: set[ReleaseName] = set()
-    for wave in by_wave.values():
-        (release,) = {file.release for file in wave}
-        assert release not in ended
-        assert release in begun | known or len(wave) == 1
-        ended |= begun - {release}
-        begun.add(release)
-    for sdist in (file for file in planned if file.kind == "sdist"):
-        wheels = [file for file in planned if file.release == sdist.release and file.kind == "wheel"]
-        assert all(wheel.wave < sdist.wave for wheel in wheels)

@@ -12,6 +12,7 @@ from overlay.domain.metadata import read
 from overlay.domain.names import MAIN, Serial, UploadId
 from overlay.domain.rules import Finding, LiveRelease, Severity, judge, judge_release
 from overlay.domain.stage import ArchiveFacts, StagedFile
+from tests.staged import digest
 
 DAY_S = 86_400
 NOW_S = 1_800_000_000.0
@@ -20,8 +21,13 @@ NEW = LiveRelease(exists=False, project_exists=True)
 
 
 def staged(
-    filename: str = "demo-1.0-py3-none-any.whl", *, facts: ArchiveFacts | None = None, size_bytes: int = 1000
+    filename: str = "demo-1.0-py3-none-any.whl",
+    *,
+    facts: ArchiveFacts | None = None,
+    size_bytes: int = 1000,
+    sha256: str | None = None,
 ) -> StagedFile:
+    """A staged file; without `sha256` its bytes are its own."""
     name = parse(filename)
     return StagedFile(
         stage=MAIN,
@@ -33,7 +39,7 @@ def staged(
         upload_id=UploadId("0" * 32),
         serial=Serial(1),
         size_bytes=size_bytes,
-        sha256="0" * 64,
+        sha256=digest(filename) if sha256 is None else sha256,
         blake2_256="0" * 64,
         metadata_sha256="0" * 64,
         requires_python=None,
@@ -232,12 +238,16 @@ def test_adding_to_a_live_release_counts_down(age_s: float, words: str) -> None:
         (staged("demo-1.0.tar.gz"), [staged("demo-1.0.zip")], NEW, {"second-sdist"}),
         (staged("demo-1.0.tar.gz"), [staged("demo-1.0.tar.gz"), staged()], NEW, set()),
         (staged(), [staged("demo-1.0.zip"), staged("demo-1.0.tar.gz")], NEW, set()),
+        (staged(sha256="a"), [staged("demo-1.0-py2.py3-none-any.whl", sha256="a")], NEW, {"same-content"}),
+        (staged(sha256="a"), [staged(sha256="a"), staged("demo-1.0.tar.gz", sha256="b")], NEW, set()),
+        (staged(sha256="a"), [], replace(NEW, filename_of={"a": "demo-1.0-py3.whl"}), {"same-content"}),
+        (staged(sha256="a"), [], replace(NEW, filename_of={"a": staged().filename, "b": "b-1.0.zip"}), set()),
     ],
 )
 def test_the_state_of_upstream_is_judged(
     file: StagedFile, siblings: list[StagedFile], live: LiveRelease, rules: set[str]
 ) -> None:
-    """Closed releases, closed projects, names of the standard library and second sdists are errors."""
+    """Closed releases, closed projects, names of the standard library, second sdists and second names are errors."""
     assert rules_of(judge_release(file, siblings=siblings, live=live, now_s=NOW_S)) == rules
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from overlay.domain import simple_json
 from overlay.domain.errors import UpstreamCorrupt
 from overlay.domain.merge import merge
+from overlay.domain.names import canonical_version
 from overlay.domain.page import File, ProjectPage, ProjectStatus
 from tests import strategies
 
@@ -202,9 +203,10 @@ class TestFacts:
         facts = simple_json.facts(body)
         page = json.loads(body)
         assert facts.sha256_of == {file["filename"]: file["hashes"]["sha256"] for file in page["files"]}
-        assert facts.versions == frozenset(page["versions"])
-        assert facts.sdists["26.3"] == "packaging-26.3.tar.gz"
-        assert facts.first_upload["14.0"] == "2014-09-05T00:26:05.098753Z"
+        assert facts.filename_of == {file["hashes"]["sha256"]: file["filename"] for file in page["files"]}
+        assert facts.versions == frozenset(map(canonical_version, page["versions"]))
+        assert facts.sdists[canonical_version("26.3")] == "packaging-26.3.tar.gz"
+        assert facts.first_upload[canonical_version("14.0")] == "2014-09-05T00:26:05.098753Z"
         assert not facts.quarantined
 
     def test_a_version_is_yanked_when_all_its_files_are(self) -> None:
@@ -216,8 +218,28 @@ class TestFacts:
             entry(filename="demo-2.0-py3-none-any.whl", yanked=False),
         ]
         facts = simple_json.facts(page_of(files=files))
-        assert facts.yanked == {"1.0": "broken"}
-        assert facts.versions == {"1.0", "2.0"}
+        assert facts.yanked == {canonical_version("1.0"): "broken"}
+        assert facts.versions == {canonical_version("1.0"), canonical_version("2.0")}
+
+    def test_equal_versions_are_one_release(self) -> None:
+        """Whatever its files are called: yanked when all of them are, as old as the oldest."""
+        files = [
+            entry(filename="demo-1.0.tar.gz", yanked="broken", **{"upload-time": "2024-02-01T00:00:00Z"}),
+            entry(filename="demo-1.0.0-py3-none-any.whl", **{"upload-time": "2024-01-01T00:00:00Z"}),
+        ]
+        facts = simple_json.facts(page_of(files=files))
+        assert facts.versions == {canonical_version("1")}
+        assert facts.first_upload == {canonical_version("1"): "2024-01-01T00:00:00Z"}
+        assert (facts.yanked, facts.sdists) == ({}, {canonical_version("1"): "demo-1.0.tar.gz"})
+
+    def test_digests_are_compared_in_lower_case(self) -> None:
+        """An index that writes them in capitals has the same bytes."""
+        digest = "0123456789abcdef" * 4
+        body = page_of(files=[entry(filename="demo-1.0.tar.gz", hashes={"sha256": digest.upper()})])
+        facts = simple_json.facts(body)
+        assert facts.sha256_of == {"demo-1.0.tar.gz": digest}
+        assert facts.filename_of == {digest: "demo-1.0.tar.gz"}
+        assert simple_json.seen(body, ["demo-1.0.tar.gz"])["demo-1.0.tar.gz"].sha256 == digest
 
     @pytest.mark.parametrize(
         ("filename", "version"),
@@ -234,13 +256,14 @@ class TestFacts:
             ("demo-tool-latest.tar.gz", None),
             ("README.txt", None),
             ("x.whl", None),
+            pytest.param(f"demo-tool-{'1' * 5000}.tar.gz", None, id="thousands of digits"),
             (".tar.gz", None),
         ],
     )
     def test_versions_are_read_out_of_odd_names(self, filename: str, version: str | None) -> None:
         """Every name of the last twenty years has its version, or none; no name is an error."""
         facts = simple_json.facts(page_of(name="demo-tool", files=[entry(filename=filename)]))
-        assert facts.versions == (frozenset() if version is None else {version})
+        assert facts.versions == (frozenset() if version is None else {canonical_version(version)})
         assert filename in facts.sha256_of
 
     def test_quarantined_is_said(self) -> None:

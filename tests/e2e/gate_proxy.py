@@ -19,17 +19,17 @@ class When(StrEnum):
 
 
 class GateProxy:
-    """Counts the calls of a run, all but the renewals of its lease; the chosen one hangs, or is cut."""
+    """Counts the calls of a run, all but the renewals of its lease; the chosen one hangs until `opened`, or is cut."""
 
     def __init__(self, to: str, number: int, when: When, *, cut: bool) -> None:
         self.url = ""
         self.reached = asyncio.Event()
+        self.opened = asyncio.Event()
         self.calls: list[str] = []
         self._to = to
         self._number = number
         self._when = when
         self._cut = cut
-        self._for_ever = asyncio.Event()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
@@ -38,7 +38,7 @@ class GateProxy:
             self.calls.append(f"{request.method} {request.path.rpartition('/')[2]}")
         stops = counted and len(self.calls) - 1 == self._number
         if stops and self._when is When.BEFORE:
-            return await self._stopped(request)
+            await self._stop(request)
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,
@@ -46,17 +46,17 @@ class GateProxy:
         ):
             content = await answer.read()
             kept = {name: answer.headers[name] for name in ("Content-Type",) if name in answer.headers}
-        if stops:
-            return await self._stopped(request)
+        if stops and self._when is When.AFTER:
+            await self._stop(request)
         return web.Response(status=answer.status, body=content, headers=kept)
 
-    async def _stopped(self, request: web.Request) -> web.StreamResponse:
+    async def _stop(self, request: web.Request) -> None:
         self.reached.set()
-        if not self._cut:
-            await self._for_ever.wait()
-        assert request.transport is not None
-        request.transport.abort()
-        raise ConnectionAbortedError
+        if self._cut:
+            assert request.transport is not None
+            request.transport.abort()
+            raise ConnectionAbortedError
+        await self.opened.wait()
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,8 @@
-"""A release staged on a real overlay in front of an upstream, and `overlay promote` as a process, as in a CI job."""
+"""A release staged on an overlay in front of an upstream, and `overlay promote` as a process, as in a CI job.
+
+The overlay, wired as the program wires it, and the scripted PyPI run in the test's own loop, on loopback: to start two
+processes more for each test takes most of its time. Tests of hosts have processes of them, too.
+"""
 
 import asyncio
 import contextlib
@@ -7,20 +11,22 @@ import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 import msgspec
 
 from overlay.cli.promote_report import PromoteReport
+from overlay.config.tables import PromoteConfig, UpstreamConfig
 from overlay.domain.wire_promotions import PromotionList, PromotionView
 from tests.builders import Built, sdist, wheel
 from tests.pypi.orders import TOKEN, Order, Token
-from tests.pypi.process import PypiProcess, pypi_process
-from tests.running import ADMIN, basic, form
-from tests.served import Served
+from tests.pypi.process import PypiProcess
+from tests.pypi.server import pypi
+from tests.running import ADMIN, basic, config_for, form, running
 
 LIMIT_S: Final = 120.0
+FRESH_S: Final = 1
 LEASE_S: Final = 3
 ABSENT_S: Final = 2
 # Nothing of the developer's own machine is a credential here.
@@ -83,11 +89,30 @@ class Job:
 _NO_KEYRING: Final = "keyring.backends.null.Keyring"
 
 
+class Place(Protocol):
+    """An overlay that runs."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def store(self) -> Path:
+        """Its folder, in the embedded form."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """An overlay in this process."""
+
+    url: str
+    store: Path
+
+
 @dataclass
 class Stage:
     """An overlay in front of an upstream, with what is to be promoted."""
 
-    served: Served
+    served: Place
     upload_url: str
     folder: Path
     session: aiohttp.ClientSession
@@ -105,7 +130,8 @@ class Stage:
         (folder / "dist").mkdir(parents=True)
         for one in built:
             (folder / "dist" / one.filename).write_bytes(one.body)
-        job = Job(folder, {"OVERLAY_URL": self.served.url, "OVERLAY_TOKEN": ADMIN, **environment})
+        own = {"OVERLAY_URL": self.served.url, "OVERLAY_TOKEN": ADMIN, "TWINE_REPOSITORY_URL": self.upload_url}
+        job = Job(folder, own | environment)
         self.jobs.append(job)
         return job
 
@@ -125,20 +151,25 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def staged(
-    folder: Path, simple_url: str, upload_url: str, built: Iterable[Built] = (), **settings: str
-) -> AsyncIterator[Stage]:
+async def staged(folder: Path, simple_url: str, upload_url: str, built: Iterable[Built] = ()) -> AsyncIterator[Stage]:
     """Run an overlay of its own, with these files staged, until the block ends; jobs that still run are killed."""
-    more = {
-        "OVERLAY_UPSTREAM_UPLOAD_URL": upload_url,
-        "OVERLAY_UPSTREAM_FRESH_S": "1",
-        "OVERLAY_PROMOTE_LEASE_S": str(LEASE_S),
-        "OVERLAY_PROMOTE_ABSENT_S": str(ABSENT_S),
-        **settings,
-    }
-    async with Served(folder / "overlay", simple_url, more) as served, aiohttp.ClientSession() as session:
-        stage = Stage(served, upload_url, folder, session)
+    store = folder / "overlay"
+    config = config_for(
+        store,
+        simple_url,
+        upstream=UpstreamConfig(url=simple_url, upload_url=upload_url, fresh_s=FRESH_S),
+        promote=PromoteConfig(lease_s=LEASE_S, absent_s=ABSENT_S),
+    )
+    async with running(config) as overlay, at(Here(overlay.url, store), upload_url, folder) as stage:
         await stage.put(*built)
+        yield stage
+
+
+@contextlib.asynccontextmanager
+async def at(served: Place, upload_url: str, folder: Path) -> AsyncIterator[Stage]:
+    """Promote from an overlay that runs, until the block ends; jobs that still run are killed."""
+    async with aiohttp.ClientSession() as session:
+        stage = Stage(served, upload_url, folder, session)
         try:
             yield stage
         finally:
@@ -151,10 +182,11 @@ async def staged(
 @contextlib.asynccontextmanager
 async def scripted(folder: Path, built: Iterable[Built], *orders: Order) -> AsyncIterator[tuple[PypiProcess, Stage]]:
     """Run a scripted PyPI and an overlay in front of it, with these files staged."""
-    async with pypi_process() as pypi:
-        await pypi.do(Token(text=TOKEN), *orders)
-        async with staged(folder, pypi.simple_url, pypi.upload_url, built) as stage:
-            yield pypi, stage
+    async with pypi(controlled=True) as index, aiohttp.ClientSession() as session:
+        there = PypiProcess(index.url, session)
+        await there.do(Token(text=TOKEN), *orders)
+        async with staged(folder, there.simple_url, there.upload_url, built) as stage:
+            yield there, stage
 
 
 def demo(version: str = "1.1") -> list[Built]:

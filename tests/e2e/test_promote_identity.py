@@ -1,10 +1,13 @@
 """`overlay promote` by Trusted Publishing: a scripted platform and mint, tokens that run out, refusals in words."""
 
+import json
 from pathlib import Path
 
 from tests.e2e.promoting import demo, scripted
+from tests.pypi.attestations import attestation
 from tests.pypi.orders import Job as Identity
 from tests.pypi.orders import Publisher, Rules
+from tests.running import ADMIN, basic, form
 
 BUILT = demo()
 PENDING = Publisher(projects=("demo",), pending=True)
@@ -24,6 +27,25 @@ async def test_a_job_promotes_with_its_own_identity(tmp_path: Path) -> None:
         assert recording.stored() == [one.filename for one in BUILT]
         assert ran.err.count("::add-mask::") == 2
         assert "overlay promote: live" in summary.read_text()
+
+
+async def test_attestations_go_along_unless_they_are_not_wanted(tmp_path: Path) -> None:
+    """The sentence at the end says that they were left out, and why; the two options exclude each other."""
+    wheel, identity = BUILT[0], Identity()
+    text = json.dumps([attestation(wheel.filename, wheel.sha256, identity)])
+    for words, attested in (((), True), (("--no-attestations",), False)):
+        async with scripted(tmp_path / str(attested), (), PENDING) as (pypi, stage):
+            upload = form(wheel, {"attestations": text})
+            async with stage.session.post(f"{stage.served.url}/legacy/", data=upload, headers=basic(ADMIN)) as answer:
+                assert answer.status == 200
+            job = stage.job(wheel, **await pypi.job(identity))
+            ran = await job.run(*words, *job.dist)
+            assert ran.code == 0, ran.out
+            (post,) = (await pypi.recording()).posts()
+            assert post.attested == attested
+            left_out = f"{wheel.filename}: its attestations are left out (--no-attestations)"
+            assert (left_out in ran.out.splitlines()) is not attested
+            assert (await job.run("--attest", "--no-attestations", *job.dist)).code == 2
 
 
 async def test_a_token_that_runs_out_is_renewed_with_a_new_identity(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ async def test_a_run_that_is_stopped_lets_its_lease_go(tmp_path: Path) -> None:
         job.process.terminate()
         ran = await job.ended()
         assert ran.code == 1
-        assert "the same command goes on" in ran.err
+        assert ran.report.problem == "Stopped."
         await pypi.do(OpenGate("here"))
         await pypi.settled()
         (waiting,) = await stage.promotions("demo==1.1")

@@ -76,6 +76,24 @@ async def test_an_upload_under_way_is_finished_and_new_ones_are_refused(tmp_path
         assert "Traceback" not in served.log
 
 
+async def test_the_stop_writes_the_lines_of_all_requests(tmp_path: Path) -> None:
+    """The log lags behind the answers; SIGTERM right after one loses no line and changes no order."""
+    async with (
+        ScriptedIndex() as index,
+        Served(tmp_path / "store", index.simple_url) as served,
+        aiohttp.ClientSession() as session,
+    ):
+        ids = []
+        for number in range(101):
+            async with session.get(f"{served.url}/simple/none-{number}/") as response:
+                ids.append(response.headers["X-Request-Id"])
+        assert served.process is not None
+        served.process.send_signal(signal.SIGTERM)
+        assert await served.ended() == 0
+        lines = [line for line in served.log.splitlines() if "INFO overlay.access: " in line and "/none-" in line]
+        assert [line.split()[-1] for line in lines] == ids
+
+
 async def _refused(session: aiohttp.ClientSession, served: Served) -> None:
     """Ask on an open connection until that is closed with its answer; a new one is refused then."""
     async with asyncio.timeout(LIMIT_S):

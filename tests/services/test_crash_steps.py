@@ -25,6 +25,7 @@ from overlay.domain.stage import Reason
 from overlay.services.access import Access, TokenRequest
 from overlay.services.rebuild import rebuild
 from overlay.services.sweep import sweep
+from overlay.services.upkeep import reconcile
 from overlay.storage.ledger_memory import MemoryLedger
 from tests.faults import (
     OWNER,
@@ -338,6 +339,40 @@ async def test_two_uploads_of_one_name_end_as_one_of_them(race: str, tmp_path: P
             except AssertionError as err:
                 err.add_note(f"{order=} {fault=}")
                 raise
+
+
+async def _late(world: World, fault: Fault | None) -> tuple[MemoryLedger, list[str]]:
+    """Let an add-only upload meet, where it is to be staged, other bytes that came past it; return its steps, too."""
+    ledger = MemoryLedger(world.now_us)
+    await rebuild(world.documents, ledger, world.now_us)
+
+    async def meanwhile(_number: int, name: str) -> None:
+        if name == "stage":
+            await Put(ONE).run(world.worker(ledger, Steps()))
+
+    steps = Steps(fault, meanwhile=meanwhile)
+    ended = await Model().run(world.worker(ledger, steps), Put(TWO, ADDER))
+    assert ended == ("refused" if fault is None else "unknown")
+    return ledger, steps.names
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("error", FAULTS)
+async def test_an_add_only_upload_that_came_too_late_never_returns(
+    error: str, tmp_path: Path, *, restarts: bool
+) -> None:
+    """Whatever step of its refusal failed: not when the name is free again, not by a reconcile, not by a restart."""
+    _, names = await _late(World(tmp_path / "clean"), None)
+    for at, took_effect in product(range(names.index("stage"), len(names)), (False, True)):
+        world = World(tmp_path / f"{at}{took_effect}")
+        ledger, _ = await _late(world, Fault(at, took_effect, FAULTS[error]))
+        life = await world.start() if restarts else world.worker(ledger, Steps())
+        await Withdraw().run(life)
+        for _ in range(2):
+            await reconcile(world.documents, life.ledger)
+            assert await life.staged() == {}, f"{error} at {names[at]}, {took_effect=}"
+        model = Model({ONE.filename: {None}}, {ONE.sha256})
+        await check_swept(world, model)
 
 
 async def _interrupted_replacement(world: World) -> Model:

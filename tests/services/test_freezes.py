@@ -7,8 +7,8 @@ import pytest
 
 from overlay.domain.errors import RecordCorrupt
 from overlay.domain.layout import HISTORY, blob_key, history_key, promotion_key, receipt_key, record_key
+from overlay.domain.ledger_port import Ending
 from overlay.domain.names import MAIN, StageId, UploadId
-from overlay.domain.ports import Ending
 from overlay.domain.promotion import (
     FileState,
     Freeze,
@@ -31,7 +31,7 @@ from overlay.storage.ledger_memory import MemoryLedger
 from tests.desk import LEASE_S, Desk
 from tests.fakes.blobs import MemoryBlobs
 from tests.fakes.documents import MemoryDocuments
-from tests.staged import DEMO, staged_file
+from tests.staged import DEMO, GIVEN_UP, staged_file
 
 NOW_US = 1_800_000_000_000_000
 SECOND_US = 1_000_000
@@ -180,7 +180,7 @@ async def test_what_is_promoted_wins_its_name_over_any_serial(store: Store) -> N
         assert await uploads(ledger) == ids(WHEEL, SOURCE, OTHER)
         await reconcile(store.documents, ledger)
         assert (store.recorded(), store.history()) == (before, set())
-    await clear(store.documents, ledger, FIRST)
+    await clear(store.documents, ledger, FIRST, GIVEN_UP)
     await reconcile(store.documents, ledger)
     assert await uploads(ledger) == ids(later, SOURCE, OTHER)
     assert store.history() == {history_key(DEMO, file.upload_id) for file in (WHEEL, earlier)}
@@ -197,7 +197,7 @@ async def test_a_release_is_found_as_it_was_frozen(store: Store) -> None:
         assert await uploads(ledger) == ids(WHEEL, SOURCE, OTHER, elsewhere)
         assert store.history() == set()
         await reconcile(store.documents, ledger)
-    await clear(store.documents, ledger, FIRST)
+    await clear(store.documents, ledger, FIRST, GIVEN_UP)
     await reconcile(store.documents, ledger)
     assert await uploads(ledger) == ids(WHEEL, changed, OTHER, elsewhere, new)
 
@@ -372,7 +372,7 @@ async def test_what_the_ledger_lost_of_a_release_is_staged_before_it_is_frozen_a
     await reconcile(store.documents, ledger)
     assert await uploads(ledger) == ids(WHEEL, SOURCE, OTHER)
     assert [freeze.promotion for freeze in await ledger.freezes()] == [FIRST]
-    await ledger.thaw(FIRST)
+    await ledger.thaw(FIRST, GIVEN_UP)
     since = plan_of(WHEEL, promotion=SECOND, at_us=NOW_US).freeze(until_us=NOW_US + 5, durable=False)
     await ledger.freeze(since)
     await reconcile(store.documents, ledger)
@@ -389,7 +389,7 @@ async def test_a_reconcile_leaves_what_is_promoted(store: Store, *, durable: boo
     await reconcile_project(store.documents, ledger, DEMO)
     assert await uploads(ledger) == ids(WHEEL, SOURCE, OTHER)
     assert store.history() == (set() if durable else {key})
-    await clear(store.documents, ledger, FIRST)
+    await clear(store.documents, ledger, FIRST, GIVEN_UP)
     await reconcile_project(store.documents, ledger, DEMO)
     assert await uploads(ledger) == (ids(WHEEL, SOURCE, OTHER) if durable else ids(SOURCE, OTHER))
 
@@ -453,6 +453,6 @@ async def test_bytes_of_a_plan_are_never_swept(store: Store) -> None:
     await sweep(blobs, store.documents, ended_before_s=later_s, orphaned_before_s=later_s)
     assert set(blobs.held) == {blob_key(file.upload_id, file.filename) for file in (WHEEL, SOURCE, lost)}
     assert store.recorded() == {record_key(DEMO, WHEEL.upload_id)}
-    await clear(store.documents, await store.rebuilt(), FIRST)
+    await clear(store.documents, await store.rebuilt(), FIRST, GIVEN_UP)
     await sweep(blobs, store.documents, ended_before_s=later_s, orphaned_before_s=later_s)
     assert not blobs.held

@@ -14,8 +14,8 @@ import pytest
 
 from overlay.domain.errors import Conflict, Unavailable
 from overlay.domain.layout import sidecar_key, upload_of
+from overlay.domain.ledger_port import StageLedger
 from overlay.domain.names import UploadId
-from overlay.domain.ports import StageLedger
 from overlay.domain.promotion import FileState, JournalEntry, PlannedFile, Promotion, PromotionId
 from overlay.domain.promotion_errors import ReleaseFrozen, StagedChanged
 from overlay.domain.stage import StagedFile
@@ -41,6 +41,7 @@ from tests.lives import (
     Withdraw,
     World,
 )
+from tests.staged import GIVEN_UP
 
 LATER_S: Final = 4e9
 LEASE_S: Final = 10_000
@@ -198,7 +199,7 @@ async def check_end(case: Case, operation: Operation, *, lost: bool) -> None:
             await Withdraw().run(world.worker(case.ledger, steps))
         assert not [name for name in steps.names if name.startswith(("put", "delete"))], "it is refused first"
         await case.check()
-    await clear(world.documents, case.ledger, PROMOTION)
+    await clear(world.documents, case.ledger, PROMOTION, GIVEN_UP)
     case.frozen = None
     await case.mend()
     assert await outcome(operation, world.worker(case.ledger, Steps())) == "done"

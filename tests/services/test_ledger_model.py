@@ -16,14 +16,15 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from overlay.domain.errors import FileExists, LedgerRebuilt
 from overlay.domain.layout import history_key, record_key
+from overlay.domain.ledger_port import Ending, StageLedger
 from overlay.domain.names import MAIN, NOTHING_STAGED, NormalizedName, Revision, StageId, UploadId
-from overlay.domain.ports import Ending, StageLedger
 from overlay.domain.records import HistoryEntry, Record, encode
 from overlay.domain.stage import Admitted, AlreadyStaged, Gone, Reason, StagedFile, Totals
 from overlay.services.rebuild import rebuild
 from overlay.services.reconcile import reconcile_project, settle
 from overlay.storage.ledger_memory import MemoryLedger
 from tests.fakes.documents import MemoryDocuments
+from tests.ledgers import entry
 from tests.staged import claim_for, staged_file, token
 
 Result = TypeVar("Result")
@@ -49,6 +50,8 @@ class Admission:
     file: StagedFile
     may_replace: bool
     epoch: str
+    is_told: bool = True
+    """Whether whoever sent it hears that it is refused when it is to be staged."""
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -79,10 +82,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         return self.loop.run_until_complete(work)
 
-    @rule(target=admitted, named=NAMED, stage=STAGE, content=CONTENT, may_replace=st.booleans())
-    def admit(self, named: tuple[str, str], stage: StageId, content: str, may_replace: bool) -> object:  # noqa: FBT001
+    @rule(target=admitted, named=NAMED, stage=STAGE, content=CONTENT, may_replace=st.booleans(), is_told=st.booleans())
+    def admit(self, named: tuple[str, str], stage: StageId, content: str, may_replace: bool, is_told: bool) -> object:  # noqa: FBT001
         admission = self._admit(named, stage, content, may_replace=may_replace)
-        return multiple() if admission is None else admission
+        return multiple() if admission is None else replace(admission, is_told=is_told)
 
     def _admit(self, named: tuple[str, str], stage: StageId, content: str, *, may_replace: bool) -> "Admission | None":
         self.uploads += 1
@@ -109,12 +112,15 @@ class LedgerMachine(RuleBasedStateMachine):
         return Admission(replace(file, serial=answer.serial), may_replace, answer.epoch)
 
     @rule(target=staged, claim=consumes(admitted))
-    def stage(self, claim: Admission) -> object:
+    def stage(self, claim: Admission) -> StagedFile:
+        return self._stage(claim)
+
+    def _stage(self, claim: Admission) -> StagedFile:
         file, may_replace = claim.file, claim.may_replace
         if claim.epoch != self.run(self.ledger.state()).epoch:
             with pytest.raises(LedgerRebuilt):
                 self.run(self.ledger.stage(file, replace=may_replace, epoch=claim.epoch))
-            self._lose_the_outcome(file)
+            self._lose_the_outcome(claim)
             return file
         record = Record(file=file, form=(), attestations=None, replace=may_replace)
         self.run(self.documents.put(record_key(file.project, file.upload_id), encode(record)))
@@ -127,8 +133,12 @@ class LedgerMachine(RuleBasedStateMachine):
             assert held.sha256 != file.sha256
             assert not may_replace
             self.ended[file.upload_id] = Reason.REFUSED
-            self.run(settle(self.documents, Gone(file, Reason.REFUSED, self.clock_us, "ada")))
-            return multiple()
+            if claim.is_told:
+                self.run(settle(self.documents, Gone(file, Reason.REFUSED, file.staged_at_us, file.who)))
+            else:  # the next reconcile writes it down: here at once, or a rebuild might come before it
+                self.run(reconcile_project(self.documents, self.ledger, file.project))
+                assert history_key(file.project, file.upload_id) in self.documents.held
+            return file
         expected = None if held is None else held
         if held is not None and (_place(held) > _place(file) or held.sha256 == file.sha256):
             expected = file
@@ -145,21 +155,38 @@ class LedgerMachine(RuleBasedStateMachine):
             self.run(settle(self.documents, answer.ended))
         return file
 
-    @rule(named=NAMED, stage=STAGE, contents=st.permutations("abc"), may_replace=st.booleans())
-    def race(self, named: tuple[str, str], stage: StageId, contents: list[str], may_replace: bool) -> None:  # noqa: FBT001
+    @rule(
+        target=staged,
+        named=NAMED,
+        stage=STAGE,
+        contents=st.permutations("abc"),
+        may_replace=st.booleans(),
+        is_told=st.booleans(),
+    )
+    def race(
+        self,
+        named: tuple[str, str],
+        stage: StageId,
+        contents: list[str],
+        may_replace: bool,  # noqa: FBT001
+        is_told: bool,  # noqa: FBT001
+    ) -> object:
         """Three uploads of one name are admitted in one order and staged in the other."""
         admissions = [self._admit(named, stage, content, may_replace=may_replace) for content in contents]
-        for admission in reversed(admissions):
-            if admission is not None:
-                self.stage(admission)
+        racing = [replace(one, is_told=is_told) for one in reversed(admissions) if one is not None]
+        return multiple(*(self._stage(one) for one in racing))
 
     @rule(file=staged, may_replace=st.booleans())
     def stage_again(self, file: StagedFile, may_replace: bool) -> None:  # noqa: FBT001
         """Idempotent by upload id: nothing changes, and who ended stays ended, also where only the history knows."""
         epoch = self.epochs[file.upload_id]
-        if self.run(self.ledger.entry(file.project, file.upload_id)) is None:
+        if self.run(entry(self.ledger, file.upload_id, file.project)) is None:
             assert file.upload_id in self.ended
             with pytest.raises(LedgerRebuilt):
+                self.run(self.ledger.stage(file, replace=may_replace, epoch=epoch))
+            return
+        if self.ended.get(file.upload_id) is Reason.REFUSED:
+            with pytest.raises(FileExists):
                 self.run(self.ledger.stage(file, replace=may_replace, epoch=epoch))
             return
         answer = self.run(self.ledger.stage(file, replace=may_replace, epoch=epoch))
@@ -219,19 +246,22 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(claim=consumes(admitted))
     def lose_the_outcome_then_reconcile(self, claim: Admission) -> None:
         """A record that the ledger never heard of is settled as if it had been staged a moment ago."""
-        self._lose_the_outcome(claim.file)
+        self._lose_the_outcome(claim)
 
-    def _lose_the_outcome(self, file: StagedFile) -> None:
-        record = Record(file=file, form=(), attestations=None)
+    def _lose_the_outcome(self, claim: Admission) -> None:
+        file = claim.file
+        record = Record(file=file, form=(), attestations=None, replace=claim.may_replace)
         self.run(self.documents.put(record_key(file.project, file.upload_id), encode(record)))
         self.run(reconcile_project(self.documents, self.ledger, file.project))
         held = self.held.get((file.stage, file.filename))
-        wins = held is None or (_place(held) < _place(file) and held.sha256 != file.sha256)
+        other = held is not None and held.sha256 != file.sha256
+        wins = held is None or (_place(held) < _place(file) and other and claim.may_replace)
         loser = held if wins else file
         if wins:
             self.held[file.stage, file.filename] = file
         if loser is not None:
-            self.ended[loser.upload_id] = Reason.REPLACED
+            refused = other and not claim.may_replace
+            self.ended[loser.upload_id] = Reason.REFUSED if refused else Reason.REPLACED
 
     @invariant()
     def it_shows_what_the_dict_shows(self) -> None:
@@ -278,11 +308,11 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def an_entry_is_found_by_its_upload(self) -> None:
         for file in self.held.values():
-            assert self.run(self.ledger.entry(file.project, file.upload_id)) == file
-            assert self.run(self.ledger.entry(NormalizedName("stranger"), file.upload_id)) is None
+            assert self.run(entry(self.ledger, file.upload_id, file.project)) == file
+            assert self.run(entry(self.ledger, file.upload_id, NormalizedName("stranger"))) is None
         for upload in self.ended:
             for project in map(NormalizedName, PROJECTS):
-                assert not isinstance(self.run(self.ledger.entry(project, upload)), StagedFile)
+                assert not isinstance(self.run(entry(self.ledger, upload, project)), StagedFile)
         assert {one.label for one in self.run(self.ledger.tokens())} == self.tokens
 
 

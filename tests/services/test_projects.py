@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from overlay.domain.errors import LedgerUnavailable, UnknownProject
+from overlay.domain.ledger_port import Ending
 from overlay.domain.names import ABSENT, NormalizedName, Validator, project_name
 from overlay.domain.page import MAIN_VIEW, STAGED_VIEW, Format, UpstreamPage, View
-from overlay.domain.ports import Ending
 from overlay.domain.prepared_list import PreparedList
 from overlay.domain.stage import Reason
 from overlay.services.facts import facts_reader

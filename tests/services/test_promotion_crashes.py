@@ -65,6 +65,7 @@ async def check_ended(desk: Desk, upload: Upload) -> None:
     assert len(receipt.journal) == 2
     (snapshot,) = await desk.ledger.snapshot(DEMO, (MAIN,))
     assert snapshot.files == (WHEEL, SOURCE)
+    assert await desk.ledger.marked_live() == {WHEEL.upload_id, SOURCE.upload_id}
 
 
 async def new_desk() -> tuple[Desk, Upload]:
@@ -130,6 +131,7 @@ async def test_a_fault_while_giving_up_is_mended_by_giving_up_again(
             if ended:
                 assert desk.receipts() == {receipt_key(held.promotion.id)}
                 assert (desk.papers(), await desk.ledger.freezes()) == (set(), ())
+                assert await desk.ledger.marked_live() == {held.promotion.files[0].upload_id}
                 await desk.held(WHEEL, SOURCE, run="c")
             if at >= len(steps.names):
                 break

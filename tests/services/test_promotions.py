@@ -2,13 +2,22 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from overlay.domain.errors import BadUpload, FileExists, NotGranted, UnknownFile, UpstreamUnavailable
 from overlay.domain.layout import journal_key, promotion_key, receipt_key
-from overlay.domain.names import MAIN, NormalizedName, StageId
-from overlay.domain.promotion import FileState, Freeze, Outcome, PromotionId, PromotionReceipt, ReleaseName, Underway
+from overlay.domain.names import MAIN, NormalizedName, ReleaseName, StageId
+from overlay.domain.promotion import (
+    FileState,
+    Freeze,
+    Outcome,
+    PromotionEnding,
+    PromotionId,
+    PromotionReceipt,
+    Underway,
+)
 from overlay.domain.promotion_errors import (
     PromotionLost,
     PromotionRefused,
@@ -39,7 +48,7 @@ from tests.desk import (
     other_bytes,
 )
 from tests.ledgers import stage
-from tests.staged import DEMO, claim_for, digest, staged_file, token
+from tests.staged import DEMO, GIVEN_UP, claim_for, digest, staged_file, token
 
 ANOTHER = staged_file(9, filename="demo-1.0-py2-none-any.whl", content="another wheel")
 OTHER = staged_file(5, project="other", version="2.0", filename="other-2.0-py3-none-any.whl", content="other")
@@ -161,6 +170,22 @@ async def test_attestations_are_told_as_they_were_staged(desk: Desk) -> None:
     assert planned.attestations == {OTHER.upload_id: "[{}]"}
 
 
+async def test_more_attestations_than_an_answer_holds_are_refused(desk: Desk) -> None:
+    """Before anything is frozen; each file's alone are small enough."""
+    wheels = [
+        staged_file(number, filename=f"demo-1.0-{number}-py3-none-any.whl", content=str(number))
+        for number in range(100, 131)
+    ]
+    text = f'["{"a" * 1_048_572}"]'
+    await desk.stage(*wheels, attestations=text)
+    assert len((await desk.plan(*wheels, partial=True)).attestations) == 31
+    await desk.promotions.abandon(CI, PromotionId(f"{1:032x}"))
+    more = [staged_file(131, filename="demo-1.0-131-py3-none-any.whl"), OTHER]
+    await desk.stage(*more, attestations=text)
+    assert await refusals(desk, *wheels, *more, partial=True) == {("attestations", "")}
+    assert (await desk.ledger.freezes(), desk.papers()) == ((), set())
+
+
 async def test_a_pledge_that_is_no_distribution_file_is_no_order(desk: Desk) -> None:
     """The request itself is wrong."""
     with pytest.raises(BadUpload):
@@ -253,6 +278,22 @@ async def test_another_token_needs_a_grant_of_its_own(desk: Desk) -> None:
     assert (await desk.promotions.abandon(ADMIN, name)).ended_by == "admin"
 
 
+async def test_what_ended_is_told_to_whoever_might_have_run_it_only(desk: Desk) -> None:
+    """A receipt names files, digests and people; where reading is closed nobody else may have it."""
+    held = await desk.held(WHEEL, SOURCE)
+    for file in held.promotion.files:
+        await desk.push(held, file)
+    await desk.promotions.look(CI, held.promotion.id, 1)
+    stranger, name = token(Right.PROMOTE, projects=("other",), label="stranger"), held.promotion.id
+    for call in (
+        desk.promotions.renew(stranger, name, 1),
+        desk.promotions.journal(stranger, name, WHEEL.upload_id, 1, PUSHED),
+        desk.promotions.end(stranger, name, 1),
+    ):
+        with pytest.raises(NotGranted):
+            await call
+
+
 # Taking up
 
 
@@ -290,7 +331,7 @@ class Forgetful(MemoryLedger):
     """Loses every freeze just before one is asked for."""
 
     async def freeze(self, wanted: Freeze) -> Freeze:
-        await self.thaw(wanted.promotion)
+        await self.thaw(wanted.promotion, GIVEN_UP)
         return await super().freeze(wanted)
 
 
@@ -345,6 +386,19 @@ async def test_a_release_is_promoted_in_one_stage_and_one_promotion_at_a_time(de
     await desk.plan(OTHER, run="b")
     with pytest.raises(ReleaseFrozen):
         await desk.plan(WHEEL, SOURCE, OTHER)
+
+
+async def test_versions_that_are_equal_are_promoted_one_at_a_time(desk: Desk) -> None:
+    """PyPI has one release of 1.0 and 1.0.0; what is staged under the other spelling is not left out unseen."""
+    longer = staged_file(6, version="1.0.0", filename="demo-1.0.0-py3-none-any.whl", content="longer")
+    held = await desk.held(WHEEL, SOURCE)
+    await desk.stage(staged_file(7, version="1.1", filename="demo-1.1-py3-none-any.whl"))
+    with pytest.raises(ReleaseFrozen, match=r"demo==1\.0 "):
+        await desk.stage(longer)
+    assert await desk.promotions.under_way(longer.release) == (held,)
+    await desk.promotions.abandon(CI, held.promotion.id)
+    await desk.stage(longer)
+    assert await refusals(desk, WHEEL, SOURCE) == {("not-named", longer.filename)}
 
 
 async def test_a_freeze_without_its_plan_is_taken_by_the_same_run_only(desk: Desk) -> None:
@@ -576,11 +630,11 @@ class Pushing(MemoryLedger):
 
     meanwhile: Callable[[], Awaitable[object]] | None = None
 
-    async def thaw(self, promotion: PromotionId) -> None:
+    async def thaw(self, promotion: PromotionId, ending: PromotionEnding, *, unless_durable: bool = False) -> bool:
         meanwhile, self.meanwhile = self.meanwhile, None
         if meanwhile is not None:
             await meanwhile()
-        await super().thaw(promotion)
+        return await super().thaw(promotion, ending, unless_durable=unless_durable)
 
 
 async def test_what_a_run_wrote_while_it_was_given_up_is_not_forgotten(desk: Desk) -> None:
@@ -616,7 +670,7 @@ async def test_giving_up_does_not_need_upstream(desk: Desk) -> None:
 
 
 async def test_promotions_are_found_by_release_and_project(desk: Desk) -> None:
-    """Those under way always, those that ended when they are asked for; the latest first."""
+    """Those under way first, then those that ended; of each the latest first."""
     await desk.stage(OTHER)
     first = await desk.held(WHEEL, SOURCE)
     await desk.push(first, first.promotion.files[0])
@@ -625,12 +679,15 @@ async def test_promotions_are_found_by_release_and_project(desk: Desk) -> None:
     second = await desk.held(WHEEL, SOURCE)
     desk.pass_s(1)
     third = await desk.held(OTHER)
-    assert await desk.promotions.find_all() == (third, second)
-    assert await desk.promotions.find_all(project=DEMO) == (second, ended)
-    assert await desk.promotions.find_all(releases=[RELEASE, OTHER_RELEASE]) == (third, second, ended)
-    assert await desk.promotions.find_all(project=NormalizedName("nothing")) == ()
-    assert await desk.promotions.find_all(stage=MAIN) == (third, second)
-    assert await desk.promotions.find_all(stage=StageId("flag-day")) == ()
+    find = partial(desk.promotions.find_all, limit=9)
+    assert await find() == await find(stage=MAIN) == (third, second, ended)
+    assert await find(project=DEMO) == await find(releases=[RELEASE]) == (second, ended)
+    assert await find(releases=[RELEASE, OTHER_RELEASE]) == (third, second, ended)
+    assert await find(project=DEMO, releases=[OTHER_RELEASE]) == ()
+    assert await find(releases=[replace(RELEASE, version="2")]) == ()
+    assert await find(project=NormalizedName("nothing")) == ()
+    assert await find(stage=StageId("flag-day")) == ()
+    assert await desk.promotions.find_all(limit=0) == (third, second)
     assert await desk.promotions.under_way(OTHER_RELEASE) == (third,)
     with pytest.raises(UnknownPromotion):
         await desk.promotions.find(NOBODY)
@@ -645,4 +702,5 @@ async def test_a_promotion_is_listed_once_while_it_is_being_ended(desk: Desk) ->
     receipt = await desk.promotions.abandon(CI, held.promotion.id)
     desk.documents.held |= left
     await desk.ledger.load((WHEEL, SOURCE), (), freezes)
-    assert await desk.promotions.find_all(project=DEMO) == (receipt,)
+    assert await desk.promotions.find_all(project=DEMO, limit=1) == (receipt,)
+    assert await desk.promotions.find_all(project=DEMO, limit=0) == ()

@@ -1,19 +1,26 @@
-"""Withdrawing: who may end what, and which question decides it."""
+"""What a release's report says, and withdrawing: who may end what, and which question decides it."""
+
+from dataclasses import replace
 
 import pytest
 
 from overlay.domain.errors import NotGranted, UpstreamUnavailable
+from overlay.domain.findings import Severity
+from overlay.domain.layout import sidecar_key
 from overlay.domain.names import ABSENT, MAIN, NormalizedName, StageId
 from overlay.domain.page import UpstreamPage
+from overlay.domain.ports import Upstream as AnyUpstream
 from overlay.domain.rights import Right, Token
 from overlay.domain.stage import StagedFile
 from overlay.services.facts import facts_reader
 from overlay.services.releases import Releases
 from overlay.services.reports import Reports
 from overlay.storage.ledger_memory import MemoryLedger
+from tests.builders import metadata
 from tests.fakes.blobs import MemoryBlobs
 from tests.fakes.documents import MemoryDocuments
-from tests.staged import DEMO, staged_file, token
+from tests.fakes.upstream import MemoryUpstream
+from tests.staged import DEMO, digest, staged_file, token
 
 FLAG_DAY = StageId("flag-day")
 EVERYTHING = token(Right.STAGE, projects=("*",), label="everything")
@@ -40,20 +47,58 @@ class Upstream:
         return None
 
 
-async def withdraw(caller: Token, upstream: Upstream, file: StagedFile, stage: StageId = MAIN) -> int:
-    """Withdraw the release of the one staged file; return how many files ended."""
-    ledger = MemoryLedger(lambda: 1)
-    await ledger.load((file,), ())
-    releases = Releases(
+async def releases_of(upstream: AnyUpstream, *files: StagedFile) -> Releases:
+    """The service over staged files whose core metadata nobody refuses."""
+    ledger, blobs = MemoryLedger(lambda: 1), MemoryBlobs()
+    await ledger.load(files, ())
+    for file in files:
+        blobs.held[sidecar_key(file.upload_id, file.filename)] = metadata(file.project, file.version)
+    return Releases(
         documents=MemoryDocuments(),
         ledger=ledger,
         upstream=upstream,
         facts_of=facts_reader(),
-        reports=Reports(MemoryBlobs()),
+        reports=Reports(blobs),
         now_us=lambda: 2,
         fresh_s=60,
     )
-    return len(await releases.withdraw(caller, DEMO, "1.0", stage=stage))
+
+
+async def withdraw(caller: Token, upstream: AnyUpstream, *files: StagedFile, stage: StageId = MAIN) -> int:
+    """Withdraw the release of the staged files; return how many files ended."""
+    releases = await releases_of(upstream, *files)
+    return len((await releases.withdraw(caller, DEMO, "1.0", stage=stage)).ended)
+
+
+async def rules_of(upstream: AnyUpstream, *files: StagedFile, version: str = "1.0") -> dict[str, list[str]]:
+    """Report on a release: filename to the rules that refuse it."""
+    release = await (await releases_of(upstream, *files)).release(DEMO, version)
+    return {
+        entry.file.filename: [found.rule for found in entry.findings if found.severity is Severity.ERROR]
+        for entry in release.entries
+    }
+
+
+def sdist(number: int, filename: str, version: str) -> StagedFile:
+    file = staged_file(number, filename=filename, version=version, content=filename)
+    return replace(file, facts=replace(file.facts, top_level=("demo",)))
+
+
+async def test_a_report_compares_equal_versions_as_one_release() -> None:
+    """What is staged and what is live under another spelling, as the preflight does."""
+    short, long = sdist(1, "demo-1.0.tar.gz", "1.0"), sdist(2, "demo-1.0.0.tar.gz", "1.0.0")
+    assert await rules_of(MemoryUpstream(), short) == {short.filename: []}
+    assert await rules_of(MemoryUpstream(), short, long) == {short.filename: ["second-sdist"]}
+    upstream = MemoryUpstream()
+    upstream.listed[DEMO] = {short.filename: digest("another source")}
+    assert await rules_of(upstream, long, version="1.0.0") == {long.filename: ["second-sdist"]}
+
+
+async def test_a_report_says_which_name_upstream_has_the_bytes_under() -> None:
+    """PyPI takes no content twice."""
+    file, upstream = staged_file(), MemoryUpstream()
+    upstream.listed[DEMO] = {"demo-0.9-py3-none-any.whl": file.sha256}
+    assert await rules_of(upstream, file) == {file.filename: ["same-content"]}
 
 
 @pytest.mark.parametrize("whose", ["another's", "own"])
@@ -61,7 +106,7 @@ async def test_a_token_withdraws_only_in_its_stages(whose: str) -> None:
     """Whoever staged the file."""
     file = staged_file(stage=FLAG_DAY, token_id=OWNER.id if whose == "own" else "another")
     with pytest.raises(NotGranted, match="covers the stages main"):
-        await withdraw(OWNER, Upstream(has_project=False), file, FLAG_DAY)
+        await withdraw(OWNER, Upstream(has_project=False), file, stage=FLAG_DAY)
 
 
 async def test_another_project_needs_a_grant_one_s_own_file_none() -> None:
@@ -91,3 +136,14 @@ async def test_a_grant_of_every_project_needs_upstream_s_fresh_answer() -> None:
         await withdraw(EVERYTHING, present, staged_file())
     assert await withdraw(EVERYTHING, absent, staged_file()) == 1
     assert unknown.asked == present.asked == absent.asked == [60]
+
+
+async def test_a_grant_of_every_project_ends_what_came_from_here() -> None:
+    """Half promoted, too; nothing beside files that were never staged here."""
+    wheel, source = staged_file(1), staged_file(2, filename="demo-1.0.tar.gz", content="source")
+    upstream = MemoryUpstream()
+    upstream.add(wheel)
+    assert await withdraw(EVERYTHING, upstream, wheel, source) == 2
+    upstream.listed[DEMO]["demo-0.9.tar.gz"] = digest("somebody's")
+    with pytest.raises(NotGranted, match="covers only names that upstream does not have"):
+        await withdraw(EVERYTHING, upstream, wheel, source)

@@ -1,22 +1,18 @@
-"""What nobody ends is ended by the server: promotions without a run, and staged files that became live."""
+"""What nobody ends is ended by the server: promotions without a run; and its loops."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from overlay.domain.errors import Unavailable, UpstreamUnavailable
-from overlay.domain.layout import LIVE_MARK, history_key, journal_key, promotion_key, receipt_key, record_key
-from overlay.domain.names import MAIN
-from overlay.domain.promotion import Outcome, PromotionReceipt, Underway
-from overlay.domain.promotion_errors import UnknownPromotion
-from overlay.domain.records import HistoryEntry, Record, decode
-from overlay.domain.stage import EventKind, Gone, Reason, StagedFile
-from overlay.services.downloads import Downloads, Moved
-from overlay.services.facts import facts_reader
+from overlay.domain.layout import journal_key, promotion_key, receipt_key
+from overlay.domain.names import NormalizedName
+from overlay.domain.page import UpstreamPage
+from overlay.domain.promotion import Freeze, Outcome, PromotionReceipt, Underway
+from overlay.domain.promotion_errors import PromotionLost, UnknownPromotion
+from overlay.services.promotion_looks import look, note
+from overlay.services.promotion_papers import close
 from overlay.services.settling import (
     LOOK_EVERY_S,
     NOTICE_EVERY_S,
@@ -24,10 +20,10 @@ from overlay.services.settling import (
     notice_regularly,
     settle_regularly,
 )
-from overlay.services.upkeep import reconcile
-from tests.desk import CI, LEASE_S, SOURCE, STALE_S, WHEEL, Desk
-from tests.faults import Fault, FaultyDocuments, FaultyLedger, Killed, Steps, killed, silent
-from tests.staged import DEMO, staged_file
+from tests.desk import CI, LEASE_S, PUSHING, SOURCE, WHEEL, Desk
+from tests.fakes.upstream import MemoryUpstream
+from tests.faults import FaultyDocuments, FaultyLedger, Steps
+from tests.staged import DEMO, GIVEN_UP, staged_file
 
 LATER = staged_file(4, version="1.1", filename="demo-1.1-py3-none-any.whl", content="later")
 
@@ -38,11 +34,6 @@ async def desk() -> Desk:
     await made.ledger.load((), ())
     await made.stage(WHEEL, SOURCE)
     return made
-
-
-async def staged(desk: Desk) -> set[str]:
-    (snapshot,) = await desk.ledger.snapshot(DEMO, (MAIN,))
-    return {file.filename for file in snapshot.files}
 
 
 async def begun(desk: Desk, *, pushes: int = 1) -> Underway:
@@ -94,7 +85,7 @@ async def test_a_plan_that_lapsed_is_deleted(desk: Desk) -> None:
 async def test_a_freeze_that_the_ledger_lost_is_put_back(desk: Desk) -> None:
     """With the fence of its last run, which may go on; the lease has ended."""
     held = await begun(desk)
-    await desk.ledger.thaw(held.promotion.id)
+    await desk.ledger.thaw(held.promotion.id, GIVEN_UP)
     await desk.settling.settle()
     (freeze,) = await desk.ledger.freezes()
     assert (freeze.promotion, freeze.durable, freeze.fence) == (held.promotion.id, True, 1)
@@ -159,143 +150,102 @@ async def test_what_fails_is_said_once_and_does_not_hinder_the_rest(
     assert desk.papers() == set()
 
 
-# Files
+class Ahead(FaultyLedger):
+    """The ledger as a host sees it whose clock runs ahead: leases have ended."""
+
+    async def freezes(self) -> tuple[Freeze, ...]:
+        return tuple(freeze for freeze in await super().freezes() if freeze.durable)
 
 
-async def live_since_us(desk: Desk, file: StagedFile) -> int | None:
-    key = record_key(file.project, file.upload_id)
-    return decode(key, desk.documents.held[key], Record).live_since_us
+async def test_a_clock_that_runs_ahead_ends_nothing_of_which_something_may_have_been_pushed(desk: Desk) -> None:
+    """The run writes its journal in the moment in which the plan seems to have lapsed."""
+    held = await desk.held(WHEEL, SOURCE)
+
+    async def journal(number: int, _: str) -> None:
+        if number == 0:
+            await desk.promotions.journal(CI, held.promotion.id, WHEEL.upload_id, 1, PUSHING)
+
+    steps = Steps(meanwhile=journal)
+    settler = desk.settler(FaultyDocuments(desk.documents, steps), Ahead(desk.ledger, steps))
+    await settler.settle()
+    assert steps.names == ["thaw"]
+    assert desk.papers() == {promotion_key(held.promotion.id), journal_key(held.promotion.id, WHEEL.upload_id)}
+    (freeze,) = await desk.ledger.freezes()
+    assert freeze.durable
+    await desk.promotions.renew(CI, held.promotion.id, 1)
 
 
-async def test_a_live_file_steps_back_for_good_once_no_old_page_is_left(desk: Desk) -> None:
-    """`stale_s` after it was seen; till then it stays staged, for pages that lack it."""
-    desk.upstream.add(WHEEL)
-    await desk.settling.notice()
-    assert await live_since_us(desk, WHEEL) == desk.now_us
-    assert await live_since_us(desk, SOURCE) is None
-    desk.pass_s(STALE_S - 1)
-    await desk.settling.notice()
-    assert WHEEL.filename in await staged(desk)
-    desk.pass_s(1)
-    await desk.settling.notice()
-    assert await staged(desk) == {SOURCE.filename}
-    key = history_key(DEMO, WHEEL.upload_id)
-    entry = decode(key, desk.documents.held[key], HistoryEntry)
-    assert entry.gone == Gone(WHEEL, Reason.LIVE, desk.now_us, SERVER)
-    assert entry.live_url == f"https://files.example/{WHEEL.filename}"
-    assert record_key(DEMO, WHEEL.upload_id) not in desk.documents.held
-    (*_, event) = (await desk.ledger.events(0)).events
-    assert (event.kind, event.filename) == (EventKind.LIVE, WHEEL.filename)
-
-
-@pytest.mark.parametrize(("error", "took_effect"), [(killed, False), (killed, True), (silent, False), (silent, True)])
-async def test_a_fault_while_a_live_file_ends_loses_neither_it_nor_its_address(
-    error: Callable[[str], BaseException], *, took_effect: bool
-) -> None:
-    """At any step: it is still staged, or it ended and its URL leads upstream."""
-    for at in range(4):
-        desk = Desk()
-        await desk.ledger.load((), ())
-        await desk.stage(WHEEL, SOURCE)
-        desk.upstream.add(WHEEL)
-        await desk.settling.notice()
-        desk.pass_s(STALE_S)
-        steps = Steps(Fault(at, took_effect, error))
-        settler = desk.settler(FaultyDocuments(desk.documents, steps), FaultyLedger(desk.ledger, steps))
-        with contextlib.suppress(Killed, Unavailable):
-            await settler.notice()
-        await reconcile(desk.documents, desk.ledger)
-        key = history_key(DEMO, WHEEL.upload_id)
-        if key in desk.documents.held:
-            assert decode(key, desk.documents.held[key], HistoryEntry).live_url is not None
-            assert await staged(desk) == {SOURCE.filename}
-        else:
-            assert await staged(desk) == {WHEEL.filename, SOURCE.filename}
-        assert len(steps.names) == min(at + 1, 3)
-
-
-async def test_other_bytes_are_not_live(desk: Desk) -> None:
-    """A conflict is shown to people and never ends by itself."""
-    desk.upstream.add(WHEEL, sha256=SOURCE.sha256)
-    for _ in range(3):
-        await desk.settling.notice()
-        desk.pass_s(STALE_S)
-    assert await live_since_us(desk, WHEEL) is None
-    assert WHEEL.filename in await staged(desk)
-
-
-async def test_what_is_being_promoted_ends_after_its_promotion(desk: Desk) -> None:
-    """A run that takes it up finds what was planned."""
-    await begun(desk)
-    for _ in range(3):
-        await desk.settling.notice()
-        desk.pass_s(STALE_S)
-    assert await staged(desk) == {WHEEL.filename, SOURCE.filename}
-    desk.upstream.add(SOURCE)
-    await desk.settling.settle()
-    for _ in range(2):
-        await desk.settling.notice()
-        desk.pass_s(STALE_S)
-    assert await staged(desk) == set()
-
-
-async def test_live_copies_bear_witness_for_what_a_token_for_everything_staged(desk: Desk) -> None:
-    """Without them the project on upstream would look like somebody else's, and the rest would be hidden."""
-    await desk.stage(replace(LATER, grant="*"))
-    for file in (WHEEL, SOURCE):
-        desk.upstream.add(file)
-    for _ in range(3):
-        await desk.settling.notice()
-        desk.pass_s(STALE_S)
-    assert len(await staged(desk)) == 3
-    desk.upstream.add(LATER)
-    for _ in range(2):
-        await desk.settling.notice()
-        desk.pass_s(STALE_S)
-    assert await staged(desk) == set()
-
-
-async def test_upstream_s_answer_may_be_an_hour_old(desk: Desk) -> None:
-    """It is asked for every project that has something staged, known or not."""
-    await desk.settling.notice()
-    assert desk.upstream.asked == [(DEMO, NOTICE_EVERY_S)]
-
-
-async def test_one_process_an_hour_notices(desk: Desk) -> None:
-    """The others pass; a failure waits for the next hour, a mark that makes no sense for nobody."""
-    others = desk.settler(desk.documents, desk.ledger)
-    assert await desk.settling.notice_if_due()
-    assert not await others.notice_if_due()
-    desk.pass_s(NOTICE_EVERY_S)
-    desk.upstream.down = True
-    with pytest.raises(UpstreamUnavailable):
-        await others.notice_if_due()
-    assert not await desk.settling.notice_if_due()
-    desk.upstream.down = False
-    desk.documents.held[LIVE_MARK] = b"{"
-    assert await desk.settling.notice_if_due()
-
-
-async def test_the_address_of_a_file_that_went_live_leads_there(desk: Desk) -> None:
-    """Lock files that name it go on working, its core metadata too; known to the ledger or only to the history."""
-    desk.upstream.add(WHEEL)
-    await desk.settling.notice()
-    desk.pass_s(STALE_S)
-    await desk.settling.notice()
-    downloads = Downloads(
-        blobs=desk.blobs,
-        documents=desk.documents,
-        ledger=desk.ledger,
-        upstream=desk.upstream,
-        facts_of=facts_reader(),
-        grace_s=60,
+async def test_the_first_receipt_stays(desk: Desk) -> None:
+    """A run saw all of it live, while whoever gave it up could not ask upstream; and the other way round."""
+    held = await begun(desk, pushes=2)
+    live = await note(
+        desk.documents,
+        desk.ledger,
+        held,
+        await look(desk.upstream, held.promotion, no_older_than_s=1),
+        who="run",
         now_us=lambda: desk.now_us,
     )
-    for _ in range(2):
-        for suffix in ("", ".metadata"):
-            found = await downloads.find(DEMO, WHEEL.upload_id, WHEEL.filename + suffix)
-            assert found == Moved(f"https://files.example/{WHEEL.filename}{suffix}")
-        await desk.ledger.load((SOURCE,), ())
+    assert live is not None
+    late = replace(live, outcome=Outcome.ABANDONED, ended_by="late", journal=())
+    assert await close(desk.documents, desk.ledger, late) == live
+    assert await desk.promotions.find(held.promotion.id) == live
+
+
+async def test_a_look_that_was_overtaken_by_the_end_does_not_say_live(desk: Desk) -> None:
+    """The promotion was given up while upstream was being asked: the run learns that it is lost."""
+    held = await desk.held(WHEEL, SOURCE)
+    for file in held.promotion.files:
+        await desk.push(held, file)
+
+    class GivenUpMeanwhile(MemoryUpstream):
+        async def page(self, project: NormalizedName, *, no_older_than_s: float | None = None) -> UpstreamPage:
+            receipt = PromotionReceipt(
+                promotion=held.promotion, outcome=Outcome.ABANDONED, ended_at_us=1, ended_by="bob", journal=()
+            )
+            await close(desk.documents, desk.ledger, receipt)
+            return await super().page(project, no_older_than_s=no_older_than_s)
+
+    upstream = GivenUpMeanwhile()
+    upstream.listed, desk.upstream = desk.upstream.listed, upstream
+    service = desk.process(desk.documents, desk.ledger)
+    with pytest.raises(PromotionLost):
+        await service.look(CI, held.promotion.id, 1)
+    known = await desk.promotions.find(held.promotion.id)
+    assert isinstance(known, PromotionReceipt)
+    assert known.outcome is Outcome.ABANDONED
+
+
+async def test_what_nobody_runs_is_asked_for_less_and_less_often(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """At every look at first, at last every ten minutes; what fails is said once all the same."""
+    await begun(desk)
+    desk.upstream.asked.clear()
+    looks: dict[int, int] = {}
+    for hour in range(5):
+        desk.upstream.down = hour == 3
+        with caplog.at_level(logging.WARNING, "overlay.settling"):
+            for _ in range(3600 // int(LOOK_EVERY_S)):
+                await desk.settling.settle()
+                desk.pass_s(LOOK_EVERY_S)
+        looks[hour] = len(desk.upstream.asked)
+        desk.upstream.asked.clear()
+    assert looks[0] > 20
+    assert looks[2] == looks[3] == looks[4] == 6
+    assert caplog.text.count("upstream is down") == 1
+
+
+async def test_what_is_run_again_is_looked_after_as_at_first(desk: Desk) -> None:
+    """A new run ended a moment ago: it may have pushed all of it."""
+    await begun(desk)
+    for _ in range(200):
+        await desk.settling.settle()
+        desk.pass_s(LOOK_EVERY_S)
+    held = await desk.held(WHEEL, SOURCE, run="b")
+    await desk.settling.settle()
+    await desk.push(held, held.promotion.files[1])
+    desk.pass_s(LEASE_S)
+    await desk.settling.settle()
+    assert isinstance(await desk.promotions.find(held.promotion.id), PromotionReceipt)
 
 
 # The loops

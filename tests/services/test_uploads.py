@@ -14,9 +14,10 @@ import pytest
 from overlay.domain import archive
 from overlay.domain.errors import NotGranted, RateExceeded, StoreUnavailable, TooLarge
 from overlay.domain.layout import record_key
+from overlay.domain.ledger_port import Ending
 from overlay.domain.names import ABSENT, MAIN, NormalizedName, Serial, UploadId
 from overlay.domain.page import UpstreamPage
-from overlay.domain.ports import BlobKey, Ending
+from overlay.domain.ports import BlobKey
 from overlay.domain.records import Record, decode, encode
 from overlay.domain.rights import Right, Token
 from overlay.domain.stage import Reason, Staged, StagedFile

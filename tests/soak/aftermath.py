@@ -111,7 +111,10 @@ class Aftermath:
     async def _unreadable(self, client: Client, state: State) -> list[Problem]:
         """Fetch files that are listed; whether the bytes are right the client says."""
         listed = [(name, shown) for name, shown in state.items() if shown is not None]
-        links = [Link(name.split("-")[0], name, one.upload, one.sha256) for name, one in listed[-_BYTES_READ:]]
+        links = [
+            Link(name.split("-")[0].replace("_", "-"), name, one.upload, one.sha256)
+            for name, one in listed[-_BYTES_READ:]
+        ]
         acts = [await client.file(link, "b") for link in links]
         return [Problem("a file that is listed cannot be read", (act,)) for act in acts if act.status != 200]
 
@@ -164,7 +167,7 @@ class Aftermath:
         good = {Reason.REPLACED, Reason.WITHDRAWN}
         kept |= {entry.gone.file.sha256 for entry in documents.history.values() if entry.gone.reason in good}
         for act in self._world.history.acts:
-            if act.kind == "upload" and act.status == 200 and act.sha256 not in kept:
+            if act.kind in {"upload", "add"} and act.status == 200 and act.sha256 not in kept:
                 yield Problem(f"{act.filename}: an acknowledged upload is in no document", (act,))
 
     def _spooled(self) -> Iterator[Problem]:

@@ -15,14 +15,16 @@ from urllib.parse import unquote
 import aiohttp
 from multidict import CIMultiDictProxy
 
+from tests.builders import Built
 from tests.fakes.index import HTML, JSON
 from tests.running import ADMIN, basic
 from tests.served import Served, form_bytes
 from tests.soak.history import Act, History, Kind, Shown
-from tests.soak.scenario import Link, Project, Scenario
+from tests.soak.scenario import FAMILY, Link, Project, Scenario
 
 LIMIT_S: Final = 90.0
 """Longer than all timeouts of the server together: what is then unanswered hangs."""
+_TRIES: Final = 3
 _ANCHOR: Final = re.compile(r'<a href="([^"#]+)#sha256=([0-9a-f]{64})"')
 _STAGED: Final = re.compile(r"/files/([^/]+)/([0-9a-f]{32})/([^/]+)$")
 
@@ -50,6 +52,8 @@ class World:
     scenario: Scenario
     history: History
     now_s: Callable[[], float]
+    adder: str
+    """The text of a token that may only add."""
     enough: asyncio.Event = field(default_factory=asyncio.Event)
     away: set[str] = field(default_factory=set)
     """Hosts that are known to be off; nobody asks them, as behind a load balancer."""
@@ -79,10 +83,12 @@ class Client:
             project = self.world.scenario.pick(self.dice)
             filename = self.dice.choice(project.filenames)
             chance = self.dice.random()
-            if chance < 0.2:
+            if chance < 0.15:
                 await self.withdraw(project, filename)
             elif chance < 0.3:
-                await asyncio.gather(*(self.upload(project, filename) for _ in range(3)))
+                await self.race(project, filename)
+            elif chance < 0.4:
+                await self.add(project, filename)
             else:
                 await self.upload(project, filename)
             if self.dice.random() < 0.3:
@@ -107,12 +113,34 @@ class Client:
 
     async def upload(self, project: Project, filename: str) -> None:
         built = await asyncio.to_thread(self.world.scenario.build, self.dice, project, filename)
-        act = self._act("upload", project.name, filename=filename, sha256=built.sha256)
+        await self._send("upload", ADMIN, project, built)
+
+    async def add(self, project: Project, filename: str) -> None:
+        """Upload by a token that may only add, and do so again, as twine does, while nobody knows what became of it."""
+        built = await asyncio.to_thread(self.world.scenario.build, self.dice, project, filename, once=True)
+        for _ in range(_TRIES):
+            act = await self._send("add", self.world.adder, project, built)
+            if act.status != 503:
+                break
+            await self._think(0.5)
+
+    async def race(self, project: Project, filename: str) -> None:
+        """Upload in three ways at once; mostly the name was free a moment ago, so that more than one is admitted."""
+        if self.dice.random() < 0.7:
+            await self.withdraw(project, filename)
+        ways = self.dice.choices((self.upload, self.add), k=3)
+        await asyncio.gather(*(way(project, filename) for way in ways))
+
+    async def _send(self, kind: Kind, secret: str, project: Project, built: Built) -> Act:
+        act = self._act(kind, project.name, filename=built.filename, sha256=built.sha256)
         body, content_type = form_bytes(built)
-        headers = basic(ADMIN) | {"Accept": "application/json", "Content-Type": content_type}
+        headers = basic(secret) | {"Accept": "application/json", "Content-Type": content_type}
         answer = await self._ask(act, "POST", "/legacy/", headers, BytesIO(body))
         if answer is not None and answer.status == 200:
             act.word = str(json.loads(answer.body)["status"])
+        elif answer is not None and answer.status == 400 and b"File already exists" not in answer.body:
+            act.wrong = f"refused for no good reason: {answer.body.decode(errors='replace')[:300]}"
+        return act
 
     async def withdraw(self, project: Project, filename: str) -> None:
         act = self._act("withdraw", project.name, filename=filename)
@@ -171,7 +199,7 @@ class Client:
         listed = {str(entry["name"]) for entry in json.loads(answer.body)["projects"]}
         if staged:
             act.names = {project.name: project.name in listed for project in asked}
-        elif "soak0" not in listed:
+        elif f"{FAMILY}0" not in listed:
             act.wrong = "upstream's projects are not all listed"
 
     async def _think(self, longest_s: float) -> None:

@@ -7,7 +7,8 @@ from typing import Final, Literal
 
 import msgspec
 
-Kind = Literal["upload", "withdraw", "page", "file", "list"]
+Kind = Literal["upload", "add", "withdraw", "page", "file", "list"]
+"""`add` is an upload by a token that may only add."""
 
 NO_ANSWER: Final = 0
 """The status of an act whose answer did not arrive, or not whole."""
@@ -34,13 +35,13 @@ class Act(msgspec.Struct):
     error: str = ""
     """Why there was no answer."""
     filename: str = ""
-    """upload, withdraw, file: the one it is about."""
+    """upload, add, withdraw, file: the one it is about."""
     sha256: str = ""
-    """upload: of the bytes sent; file: what the page promised."""
+    """upload, add: of the bytes sent; file: what the page promised."""
     upload: str = ""
     """file: the upload id."""
     word: str = ""
-    """upload: what the answer says became of it; page: its form."""
+    """upload, add: what the answer says became of it; page: its form."""
     shown: dict[str, Shown | None] = {}
     """page: what is listed under each of the project's names."""
     names: dict[str, bool] = {}

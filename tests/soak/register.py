@@ -5,6 +5,10 @@ between its begin and its end (linearizability). One that got no good answer may
 or never; but what is late respects the order of the ledger: a 503 ends an upload's work, so its serial is smaller than
 that of every upload that begins later, and a withdrawal ends only what it found.
 
+An upload by a token that may only add takes the name from no other bytes: it takes effect only while the name is free.
+Where it was refused, something else was there. And a withdrawal settles first what was left before it began, so a late
+one of these takes effect before it, or never: it may not lie in wait for the name to be free.
+
 All explanations are followed at once, through the begins and ends of all acts in order of time. A change happens only
 when a read needs it or when its act ends, never sooner than it must. What was still open when the last change happened
 may, later on, be taken to have happened just before that one: there it needs no instant of its own. So few states are
@@ -30,6 +34,10 @@ class Step:
     ended_s: float
     known: bool = True
     """Whether its answer says that it was done. A read is always known."""
+    adds: bool = False
+    """Of a write: whether it takes the name from no other bytes."""
+    settles: bool = False
+    """Of a write that is not known: whether a withdrawal that began after its end has found all that it left."""
 
 
 class _State(NamedTuple):
@@ -44,7 +52,11 @@ class _State(NamedTuple):
     """Changes of which nobody knows whether they ever happen."""
 
     def without(self, step: Step) -> "_State":
-        return self._replace(changes=self.changes - {step}, reads=self.reads - {step}, maybe=self.maybe - {step})
+        """Leave out a step that happens, and what a withdrawal settles; reads may have seen that just before."""
+        withdrawn = step.kind == "clear" and step.known
+        settled = {one for one in self.maybe if withdrawn and one.settles and one.ended_s < step.began_s}
+        reads = frozenset(read for read in self.reads if not any(_fits(read, one) for one in settled))
+        return self._replace(changes=self.changes - {step}, reads=reads - {step}, maybe=self.maybe - {step} - settled)
 
 
 def first_unexplained(steps: Iterable[Step]) -> Step | None:
@@ -96,9 +108,10 @@ def _ended(state: _State, step: Step, now: int, began: dict[Step, int]) -> Itera
 
 
 def _passed(state: _State, change: Step, began: dict[Step, int]) -> _State:
-    """Let a change happen, and be read, just before the last one."""
-    reads = {read for read in state.reads if began[read] < state.since and _fits(read, _outcome(change))}
-    return state.without(change)._replace(reads=state.reads - reads)
+    """Let a change happen, and be read, just before the last one. Whether the name was free then nobody knows here."""
+    left = state.without(change)
+    reads = {read for read in left.reads if began[read] < state.since and _fits(read, _outcome(change))}
+    return left._replace(reads=left.reads - reads)
 
 
 def _changed(state: _State, change: Step, now: int) -> Iterator[_State]:
@@ -122,7 +135,11 @@ def _after(state: _State, change: Step, now: int) -> Iterator[_State]:
 
 def _may_follow(change: Step, held: Step | None) -> bool:
     """Say whether the change may end what is held: what is late ends nothing that began after its answer."""
-    return change.known or held is None or held.began_s < change.ended_s
+    if held is None:
+        return True
+    if change.adds and held.value != change.value:
+        return False
+    return change.known or held.began_s < change.ended_s
 
 
 def _outcome(change: Step) -> Step | None:

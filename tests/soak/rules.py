@@ -24,6 +24,7 @@ _GOOD: Final = {
     "list": {200, 503},
     "file": {200, 404, 503},
     "upload": {200, 503},
+    "add": {200, 400, 503},
     "withdraw": {200, 404, 503},
 }
 _NEEDS: Final = {
@@ -31,6 +32,7 @@ _NEEDS: Final = {
     "list": {"redis"},
     "file": {"redis", "s3"},
     "upload": {"redis", "s3"},
+    "add": {"redis", "s3"},
     "withdraw": {"redis", "s3"},
 }
 
@@ -181,15 +183,22 @@ def _registers(history: History, projects: Sequence[Project]) -> Mapping[str, li
     registers: dict[str, list[Step]] = defaultdict(list)
     names = {project.name: project.filenames for project in projects}
     for act in history.acts:
-        for filename, step in _steps(act, names):
+        for filename, step in _steps(history, act, names):
             registers[filename].append(step)
     return registers
 
 
-def _steps(act: Act, names: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Step]]:
+def _steps(history: History, act: Act, names: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Step]]:
     times = act.began_s, act.ended_s
     if act.kind == "upload":
         yield act.filename, Step(act.number, "write", act.sha256, *times, known=act.status == 200)
+    elif act.kind == "add" and act.status == 400:
+        yield act.filename, Step(act.number, "read", PRESENT, *times)
+    elif act.kind == "add":
+        # A store that was away may have done later what it was asked for; so may a server that gave no answer.
+        settles = act.status == 503 and not _excused(history, act, {"s3"})
+        known = act.status == 200
+        yield act.filename, Step(act.number, "write", act.sha256, *times, known=known, adds=True, settles=settles)
     elif act.kind == "withdraw" and act.status == 404:  # nothing was staged
         yield act.filename, Step(act.number, "read", None, *times)
     elif act.kind == "withdraw":

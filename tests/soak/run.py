@@ -9,17 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import aiohttp
 import msgspec
 
 from tests.distributed import backing_in, hosts
 from tests.fakes.index import ScriptedIndex
+from tests.running import ADMIN, basic
+from tests.served import Served
 from tests.soak.aftermath import Aftermath
 from tests.soak.clients import Client, World
 from tests.soak.faults import KEEPS, WORKERS, Faults
 from tests.soak.history import Fault, History
 from tests.soak.rules import Problem, problems
-from tests.soak.scenario import Scenario
+from tests.soak.scenario import FAMILY, Scenario
 
+NAMES: Final = 6
 WRITERS: Final = 4
 READERS: Final = 4
 HARD_FROM_S: Final = 120.0
@@ -51,8 +55,11 @@ class Verdict:
         return "\n".join(lines)
 
 
-async def soak(folder: Path, *, seed: int, seconds: float) -> Verdict:
-    """Run for so many seconds, judge, and leave the history in the folder."""
+async def soak(folder: Path, *, seed: int, seconds: float, names: int = NAMES, writers: int = WRITERS) -> Verdict:
+    """Run for so many seconds, judge, and leave the history in the folder.
+
+    The fewer `names` and the more `writers`, the more often they meet.
+    """
     began_s = time.monotonic()
     history = History()
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,14 +78,15 @@ async def soak(folder: Path, *, seed: int, seconds: float) -> Verdict:
                 )
             world = World(
                 hosts=started,
-                scenario=Scenario(index, random.Random(f"{seed} names")),
+                scenario=Scenario(index, random.Random(f"{seed} names"), names),
                 history=history,
                 now_s=lambda: time.monotonic() - began_s,
+                adder=await _adder(started["a"]),
             )
             faults = Faults(world, backing, random.Random(f"{seed} faults"), hard=seconds >= HARD_FROM_S)
             found = []
             try:
-                await _busy(world, faults, seed, seconds)
+                await _busy(world, faults, seed, seconds, writers)
                 if all(math.isfinite(fault.well_s) for fault in history.faults):
                     found = await Aftermath(world, backing).problems()
             except TimeoutError as err:
@@ -89,11 +97,22 @@ async def soak(folder: Path, *, seed: int, seconds: float) -> Verdict:
     return Verdict(seed, history, found, time.monotonic() - began_s)
 
 
-async def _busy(world: World, faults: Faults, seed: int, seconds: float) -> None:
+async def _adder(host: Served) -> str:
+    """Make a token that may only add, also where upstream has the project."""
+    order = {"label": "adder", "rights": ["add"], "projects": [f"{FAMILY}*"]}
+    async with (
+        aiohttp.ClientSession(headers=basic(ADMIN)) as session,
+        session.post(f"{host.url}/api/v1/tokens", json=order) as answer,
+    ):
+        assert answer.ok, await answer.text()
+        return str((await answer.json())["text"])
+
+
+async def _busy(world: World, faults: Faults, seed: int, seconds: float, writers: int) -> None:
     """Let clients and faults go on for a while; the clients a little longer."""
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-        for number in range(WRITERS + READERS):
-            writes = number < WRITERS
+        for number in range(writers + READERS):
+            writes = number < writers
             name = f"{'writer' if writes else 'reader'} {number}"
             client = await stack.enter_async_context(Client(world, name, random.Random(f"{seed} {name}")))
             tasks.create_task(client.write() if writes else client.read())

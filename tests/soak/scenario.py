@@ -10,8 +10,8 @@ from typing import Final
 from tests.builders import EPOCH, Built, metadata, wheel
 from tests.fakes.index import ScriptedIndex
 
-ACTIVE: Final = 6
-"""Projects that clients act on at a time; few, so that they meet."""
+FAMILY: Final = "soak-"
+"""What the names of all projects begin with."""
 ACTS_EACH: Final = 90
 """After about so many acts a project is left as it is: what is checked for one name grows with its acts."""
 LARGE_BYTES: Final = 9 * 1024 * 1024
@@ -27,6 +27,7 @@ class Project:
     """A project with one file a version."""
 
     name: str
+    """Normalized."""
     filenames: tuple[str, ...]
     live: Built | None
     """What upstream lists of it, always."""
@@ -51,6 +52,8 @@ class Scenario:
 
     index: ScriptedIndex
     dice: random.Random
+    names: int
+    """Projects that clients act on at a time; few, so that they meet."""
     projects: list[Project] = field(default_factory=list)
     links: deque[Link] = field(default_factory=lambda: deque(maxlen=_LINKS))
     _active: list[Project] = field(default_factory=list)
@@ -60,20 +63,23 @@ class Scenario:
 
     def pick(self, dice: random.Random) -> Project:
         """Choose one of the active projects, and retire one now and then."""
-        while len(self._active) < ACTIVE:
+        while len(self._active) < self.names:
             self._active.append(self._new())
         if self.dice.randrange(ACTS_EACH) == 0:
-            self._active[self.dice.randrange(ACTIVE)] = self._new()
+            self._active[self.dice.randrange(self.names)] = self._new()
         return dice.choice(self._active)
 
     def some_names(self) -> list[Project]:
         """Return the active projects."""
         return list(self._active)
 
-    def build(self, dice: random.Random, project: Project, filename: str) -> Built:
-        """Make bytes for a filename: mostly new ones, at times those of an earlier upload, rarely large ones."""
+    def build(self, dice: random.Random, project: Project, filename: str, *, once: bool = False) -> Built:
+        """Make bytes for a filename: mostly new ones, at times those of an earlier upload, rarely large ones.
+
+        `once`: new ones, which no other upload has.
+        """
         sent = self._sent.setdefault(filename, deque(maxlen=_KEPT))
-        if sent and dice.random() < 0.2:
+        if sent and not once and dice.random() < 0.2:
             return dice.choice(sent)
         self._made += 1
         version, payload = project.version(filename), f"upload {self._made}".encode()
@@ -82,7 +88,7 @@ class Scenario:
             return _large(project.name, version, payload)
         noise = {f"{project.name}/noise": dice.randbytes(size)}
         built = wheel(project.name, version, payload=payload, metadata_body=_plain(project.name, version), files=noise)
-        if len(built.body) < _KEPT_BYTES:
+        if len(built.body) < _KEPT_BYTES and not once:
             sent.append(built)
         return built
 
@@ -94,12 +100,13 @@ class Scenario:
 
     def _new(self) -> Project:
         number = len(self.projects)
-        name = f"soak{number}"
+        name = f"{FAMILY}{number}"
         live = wheel(name, "0.9") if number % 3 == 0 else None
         if live is not None:
             self.index.add(live)
         versions = ("1.0", "2.0") if number % 4 == 1 else ("1.0",)
-        project = Project(name, tuple(f"{name}-{version}-py3-none-any.whl" for version in versions), live)
+        stem = name.replace("-", "_")
+        project = Project(name, tuple(f"{stem}-{version}-py3-none-any.whl" for version in versions), live)
         self.projects.append(project)
         return project
 

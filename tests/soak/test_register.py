@@ -13,6 +13,10 @@ def write(number: int, value: str, began_s: float, ended_s: float, *, known: boo
     return Step(number, "write", value, began_s, ended_s, known=known)
 
 
+def add(number: int, value: str, began_s: float, ended_s: float, *, known: bool = True) -> Step:
+    return Step(number, "write", value, began_s, ended_s, known=known, adds=True, settles=not known)
+
+
 def clear(number: int, began_s: float, ended_s: float, *, known: bool = True) -> Step:
     return Step(number, "clear", None, began_s, ended_s, known=known)
 
@@ -80,6 +84,27 @@ def test_a_listed_name_has_something() -> None:
     assert first_unexplained([write(0, "a", 0, 1), clear(2, 1.2, 1.8), absent]) == absent
 
 
+def test_what_may_only_add_takes_the_name_from_nobody() -> None:
+    """It waits for a withdrawal, is refused where something is there, and may come again."""
+    held = write(0, "a", 0, 1)
+    taken = read(2, "b", 4, 5)
+    assert first_unexplained([held, add(1, "b", 2, 3), taken]) is not None
+    assert first_unexplained([held, clear(3, 1.5, 2.5), add(1, "b", 2, 3), taken]) is None
+    assert first_unexplained([add(0, "a", 0, 1), add(1, "a", 2, 3), read(2, "a", 4, 5)]) is None
+    refused = read(1, PRESENT, 2, 3)
+    assert first_unexplained([held, refused]) is None
+    assert first_unexplained([held, clear(3, 1.2, 1.4), refused]) == refused
+
+
+def test_what_was_refused_does_not_lie_in_wait() -> None:
+    """Nobody knows whether it was; a withdrawal that began later has settled it, one that began before may not have."""
+    held, lost, returned = write(0, "a", 0, 1), add(1, "b", 2, 3, known=False), read(3, "b", 8, 9)
+    assert first_unexplained([held, lost, clear(2, 4, 5), returned]) == returned
+    assert first_unexplained([held, lost, clear(2, 2.5, 5), returned]) is None
+    assert first_unexplained([held, lost, clear(2, 4, 5, known=False), returned]) is None
+    assert first_unexplained([lost, read(2, None, 4, 5), returned]) is None
+
+
 @given(st.integers(0, 10_000), st.integers(1, 40))
 def test_whatever_a_register_really_did_is_explained(seed: int, count: int) -> None:
     """Acts of many clients, each done at one instant of its own, or never where nobody was told."""
@@ -109,17 +134,29 @@ def _simulated(dice: random.Random, count: int) -> list[Step]:
     acts = sorted((dice.uniform(0, 100), number) for number in range(count))
     held: str | None = None
     steps = []
+    late: list[Step] = []
     for at_s, number in acts:
         began_s, ended_s = at_s - dice.expovariate(0.3), at_s + dice.expovariate(0.3)
-        match dice.choice(("write", "clear", "read", "read", "lost")):
+        if late and held is None and dice.random() < 0.2:
+            held = late.pop().value
+        match dice.choice(("write", "clear", "read", "read", "lost", "add", "lost add")):
             case "write":
                 held = f"{dice.randrange(5)}"
                 steps.append(write(number, held, began_s, ended_s))
             case "clear":
                 held = None
                 steps.append(clear(number, began_s, ended_s))
+                late = [one for one in late if one.ended_s >= began_s]
             case "read":
                 steps.append(read(number, held, began_s, ended_s))
+            case "add" if held is None:
+                held = f"added {number}"
+                steps.append(add(number, held, began_s, ended_s))
+            case "add":
+                steps.append(read(number, PRESENT, began_s, ended_s))
+            case "lost add":
+                steps.append(add(number, f"added {number}", began_s, ended_s, known=False))
+                late.append(steps[-1])
             case _:
                 value = f"lost {number}"
                 if dice.random() < 0.5:

@@ -68,6 +68,28 @@ def test_what_was_withdrawn_and_is_served_again_is_found() -> None:
     assert found == [f"{NAME}: {FIRST.upload} ended and came back"]
 
 
+def added(began_s: float, shown: Shown, status: int) -> Act:
+    made = act("add", began_s, status)
+    made.sha256 = shown.sha256
+    return made
+
+
+def test_an_add_only_upload_that_takes_a_name_is_found() -> None:
+    """Right away, or when the holder is withdrawn, after an answer that nobody knows."""
+    withdrawn = act("withdraw", 4)
+    withdrawn.ended = (FIRST.upload,)
+    refused = [upload(0, FIRST), page(1, FIRST), added(2, SECOND, 400), page(3, FIRST)]
+    assert judged(refused) == []
+    lost = [upload(0, FIRST), page(1, FIRST), added(2, SECOND, 503), page(3, FIRST)]
+    assert judged([*lost, withdrawn, page(5, None)]) == []
+    unexplained = [f"{NAME}: no order of all that happened explains that {SECOND.sha256} was shown"]
+    assert judged([*lost, withdrawn, page(5, SECOND)]) == unexplained
+    assert judged([*lost, withdrawn, page(5, SECOND)], Fault("kill S3", ("s3",), 2, {}, 3, 3)) == []
+    assert judged([upload(0, FIRST), page(1, FIRST), added(2, SECOND, 200)]) == [
+        f"{NAME}: no order of all that happened explains that {SECOND.sha256} was staged"
+    ]
+
+
 def test_not_found_for_what_nobody_withdrew_is_found() -> None:
     """It is what a server says that could not ask."""
     found = judged([upload(0, FIRST), page(1, FIRST), file(2, FIRST, 404)])

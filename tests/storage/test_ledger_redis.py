@@ -10,10 +10,10 @@ from typing import Final, TypeVar
 
 import pytest
 
-from overlay.domain.errors import InvalidConfig, LeadLost, LedgerBusy, LedgerUnavailable
+from overlay.domain.errors import FileExists, InvalidConfig, LeadLost, LedgerBusy, LedgerUnavailable
 from overlay.domain.layout import record_key, token_key
+from overlay.domain.ledger_port import Ending, StageLedger
 from overlay.domain.names import MAIN, NOTHING_STAGED
-from overlay.domain.ports import Ending, StageLedger
 from overlay.domain.records import Record, TokenDocument, encode
 from overlay.domain.stage import Admitted, Reason, StagedFile
 from overlay.services.upkeep import Duty, Upkeep
@@ -22,7 +22,7 @@ from overlay.storage.redis_layout import Keys
 from overlay.storage.redis_lead import LEASE_MS
 from overlay.storage.redis_link import PATIENCE_S, server_problems
 from tests.fakes.documents import MemoryDocuments
-from tests.ledgers import NOW_US, open_ledger, stage
+from tests.ledgers import NOW_US, entry, open_ledger, stage
 from tests.redis_proxy import Proxy, proxied
 from tests.redis_servers import HOST, RedisServer, cluster_url, free_port, replicated, valkey_binary
 from tests.staged import DEMO, claim_for, staged_file, token, upload_of
@@ -79,6 +79,18 @@ async def test_a_lost_answer_to_stage_is_asked_for_again(ledger: RedisLedger, pr
     assert len((await ledger.events(0)).events) == 3
 
 
+async def test_a_lost_refusal_is_asked_for_again(ledger: RedisLedger, proxy: Proxy) -> None:
+    """It ended the upload, and the second answer is the first one's."""
+    held, refused = staged_file(1), staged_file(2, content="other")
+    await stage(ledger, held)
+    proxy.lose = refused.upload_id.encode()
+    with pytest.raises(FileExists) as answer:
+        await stage(ledger, refused, replace=False)
+    assert answer.value.held_sha256 == held.sha256
+    assert proxy.lose == b""
+    assert len((await ledger.events(0)).events) == 1
+
+
 async def test_a_lost_answer_to_forget_is_asked_for_again(ledger: RedisLedger, proxy: Proxy) -> None:
     """Whoever withdrew learns what ended."""
     file = staged_file()
@@ -98,7 +110,7 @@ async def test_a_lost_answer_on_a_new_connection_is_unknown(valkey_server: Redis
             proxy.lose = upload_of(1).encode()
             with pytest.raises(LedgerUnavailable):
                 await ledger.stage(staged_file(), replace=True, epoch=epoch)
-            assert await other.entry(DEMO, upload_of(1)) == staged_file()
+            assert await entry(other, upload_of(1)) == staged_file()
             assert (await ledger.stage(staged_file(), replace=True, epoch=epoch)).ended is None
 
 
@@ -112,6 +124,16 @@ async def test_a_lost_answer_during_a_load_does_not_load_twice(ledger: RedisLedg
     totals = await ledger.totals()
     assert (totals.files, totals.size_bytes) == (499, 499 * staged_file().size_bytes)
     assert await ledger.bytes_staged_by(staged_file().token_id) == totals.size_bytes
+
+
+async def test_many_uploads_are_looked_up_in_few_round_trips(ledger: RedisLedger, proxy: Proxy) -> None:
+    """A project may have thousands of records, and its reconcile asks for all of them."""
+    files = [staged_file(number, filename=f"demo-{number}.tar.gz") for number in range(1, 251)]
+    await ledger.load(files, ())
+    assert await entry(ledger, upload_of(1)) == files[0]  # so that Redis knows the script
+    before = proxy.count(b"EVALSHA")
+    assert await ledger.entries(DEMO, [file.upload_id for file in files]) == tuple(files)
+    assert proxy.count(b"EVALSHA") == before + 3
 
 
 # Coalesced reads
@@ -159,7 +181,7 @@ async def test_a_reader_that_hangs_up_disturbs_no_other(ledger: RedisLedger, pro
     proxy.held.clear()
     proxy.released.clear()
     proxy.hold = upload_of(1).encode()
-    asking = asyncio.ensure_future(ledger.entry(DEMO, upload_of(1)))
+    asking = asyncio.ensure_future(entry(ledger, upload_of(1)))
     await proxy.held.wait()
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
@@ -186,7 +208,7 @@ def _asked_by_a_page(ledger: StageLedger) -> list[Callable[[], Awaitable[object]
     return [
         lambda: ledger.revisions(DEMO, (MAIN,)),
         lambda: ledger.snapshot(DEMO, (MAIN,)),
-        lambda: ledger.entry(DEMO, upload_of(1)),
+        lambda: entry(ledger, upload_of(1)),
         lambda: ledger.token("0" * 64),
         lambda: ledger.spend("t1", per_minute=1),
         lambda: ledger.admit(claim_for(staged_file())),
@@ -217,7 +239,7 @@ async def _refused_by_a_server_that_is_gone(server: RedisServer, fault: str, *, 
         if fault == "kill":
             assert (await _answered(ledger.state)).epoch == ""  # it forgot everything, and is not trusted
         else:
-            assert await _answered(lambda: ledger.entry(DEMO, upload_of(1))) == staged_file()
+            assert await _answered(lambda: entry(ledger, upload_of(1))) == staged_file()
             assert await _answered(lambda: ledger.token("0" * 64)) is None
     return took_s
 
@@ -267,6 +289,7 @@ async def test_a_flushed_redis_is_rebuilt_by_one_of_two_workers(own_redis: Redis
             "NOTHING",
             "REBUILD",
         ]
+        assert [await worker.look() for worker in workers] == [Duty.RECONCILE, Duty.NOTHING]
         assert [await worker.look() for worker in workers] == [Duty.NOTHING, Duty.NOTHING]
         for ledger in (here, there):
             assert (await ledger.index()).files == (file,)
@@ -495,6 +518,8 @@ async def test_what_a_failover_lost_is_healed(tmp_path: Path) -> None:
         async with open_ledger(first_sentinel_is_gone, prefix=PREFIX) as ledger:
             worker = upkeep_of(documents, ledger)
             await ledger.load((kept,), (revoked,))
+            async with ledger.lead() as lead:
+                await lead.reconciled((await ledger.state()).server, NOW_US)
             servers.wait_for_offset()
             servers.cut()
             await stage(ledger, lost)

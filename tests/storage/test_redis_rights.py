@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from overlay.domain.errors import LedgerUnavailable
+from overlay.domain.ledger_port import Ending
 from overlay.domain.names import MAIN
-from overlay.domain.ports import Ending
 from overlay.domain.stage import Reason
 from tests.ledgers import NOW_US, open_ledger, stage
 from tests.redis_servers import HOST, RedisServer, redis_binary, replicated, running, valkey_binary
@@ -51,7 +51,9 @@ async def use(url: str, *, wait_replicas: int) -> None:
         assert (await ledger.names((MAIN,)))[1] == (DEMO,)
         assert (await ledger.totals()).files == 2
         assert await ledger.spend("t1", per_minute=1) == 0.0
-        await ledger.forget(DEMO, [one.upload_id, two.upload_id], Ending(Reason.WITHDRAWN, NOW_US, "bob"))
+        await ledger.mark_live([one.upload_id])
+        assert await ledger.marked_live() == {one.upload_id}
+        await ledger.forget(DEMO, [one.upload_id, two.upload_id], Ending(Reason.LIVE, NOW_US, "bob"))
         assert len((await ledger.events(0)).events) == 3
         await ledger.put_token(token())
         await ledger.drop_token(token().id)

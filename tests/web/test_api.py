@@ -245,6 +245,24 @@ async def test_withdrawing_a_release_ends_all_its_files(overlay: Running) -> Non
     assert [file["version"] for file in left] == ["1.1"]
 
 
+async def test_what_is_live_by_now_stays_and_is_named(overlay: Running) -> None:
+    """Where nothing else is left to withdraw the answer says what to do instead."""
+    for built in (DEMO, sdist("demo", "1.0")):
+        await overlay.upload(built)
+    ledger = overlay.wired.services.ledger
+    (upload,) = [file.upload_id for file in (await ledger.index()).files if file.filename == DEMO.filename]
+    await ledger.mark_live([upload])
+    said = await call(overlay, "DELETE", "/projects/demo/1.0", token=ADMIN)
+    assert ([file["filename"] for file in said.body["files"]], said.body["live"]) == (
+        [sdist("demo", "1.0").filename],
+        [DEMO.filename],
+    )
+    said = await call(overlay, "DELETE", "/projects/demo/1.0", token=ADMIN)
+    assert said.status == 409
+    assert "demo==1.0 is live upstream: yank or delete it there." in said.body["detail"]
+    assert [file["filename"] for file in (await call(overlay, "GET", "/staged")).body["files"]] == [DEMO.filename]
+
+
 async def test_a_withdrawal_that_names_an_unknown_file_changes_nothing(overlay: Running) -> None:
     await overlay.upload(DEMO)
     said = await call(overlay, "DELETE", "/projects/demo/1.0?filename=demo-9.tar.gz", token=ADMIN)
@@ -362,6 +380,9 @@ async def test_a_body_that_is_no_order_is_refused(overlay: Running, raw: bytes, 
         ("/events?after=-1", 400),
         ("/events?after=x", 400),
         ("/events?after=" + "9" * 30, 400),
+        ("/promotions?limit=-1", 400),
+        ("/promotions?limit=1001", 400),
+        ("/promotions?limit=x", 400),
     ],
 )
 async def test_a_question_that_cannot_be_answered_is_a_problem(overlay: Running, path: str, status: int) -> None:

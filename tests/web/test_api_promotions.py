@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from overlay.config.tables import Config, PromoteConfig, ReadConfig, UpstreamConfig
@@ -12,6 +13,7 @@ from tests.builders import Built, sdist, wheel
 from tests.clock import Clock
 from tests.fakes.index import ScriptedIndex
 from tests.running import ADMIN, Running, config_for, running
+from tests.staged import GIVEN_UP
 from tests.web.test_api import Said, call
 
 WHEEL = wheel("demo", "1.0")
@@ -151,8 +153,8 @@ async def test_a_run_from_its_plan_to_its_receipt(overlay: Running, index: Scrip
     receipt = (await call(overlay, "GET", f"/promotions/{name}")).body
     assert (receipt["state"], receipt["ended_by"], receipt["leased_until"]) == ("live", "operator", None)
     assert [file["state"] for file in receipt["files"]] == ["live", "live"]
-    assert (await call(overlay, "GET", "/promotions")).body == {"promotions": []}
-    for query in ("project=Demo", "release=Demo==v1.0", "release=other==1&release=demo==1.0"):
+    assert (await call(overlay, "GET", "/promotions?limit=0")).body == {"promotions": []}
+    for query in ("limit=1000", "project=Demo", "release=Demo==v1.0", "release=other==1&release=demo==1.0"):
         assert (await call(overlay, "GET", f"/promotions?{query}")).body == {"promotions": [receipt]}
     for query in ("project=other", "release=demo==1.0&stage=flag-day"):
         assert (await call(overlay, "GET", f"/promotions?{query}")).body == {"promotions": []}
@@ -190,6 +192,12 @@ async def test_a_release_shows_the_promotion_that_it_is_in(overlay: Running) -> 
             {"filename": WHEEL.filename, "state": "pushing"},
             {"filename": SOURCE.filename, "state": "planned"},
         ],
+        "others": [],
+        "target": TARGET,
+        "leased_until": promotion["leased_until"],
+        "ended_at": None,
+        "ended_by": None,
+        "url": f"{overlay.url}/api/v1/promotions/{promotion['id']}",
     }
     async with overlay.get("/project/demo/1.0/") as response:
         page = await response.text()
@@ -198,6 +206,79 @@ async def test_a_release_shows_the_promotion_that_it_is_in(overlay: Running) -> 
     assert (await call(overlay, "GET", "/projects/demo/2.0")).body["promotion"] is None
     async with overlay.get("/project/demo/2.0/") as response:
         assert "Promotion" not in await response.text()
+
+
+async def test_a_release_shows_how_its_last_promotion_ended(overlay: Running) -> None:
+    """When, by whom, and where its receipt is; a later one that is under way comes first."""
+    other = wheel("other", "2.0")
+    await overlay.upload(other)
+    said = await plan(overlay, WHEEL, SOURCE, other, releases=["demo==1.0", "other==2.0"])
+    first = said.body["promotion"]
+    await journal(overlay, first, 0, "pushing")
+    ended = (await call(overlay, "DELETE", f"/promotions/{first['id']}", token=ADMIN)).body
+    shown = (await call(overlay, "GET", "/projects/demo/1.0")).body["promotion"]
+    assert (shown["state"], shown["ended_at"], shown["ended_by"]) == ("abandoned", ended["ended_at"], "operator")
+    assert (shown["others"], shown["target"]) == (["other==2.0"], TARGET)
+    async with overlay.session.get(shown["url"]) as response:
+        assert await response.json() == ended
+    async with overlay.get("/project/demo/1.0/") as response:
+        page = " ".join((await response.text()).split())
+    for words in (
+        "</time> by operator. It was given up;",
+        f'<a href="/api/v1/promotions/{first["id"]}">Receipt</a>',
+        "with other==2.0.",
+    ):
+        assert words in page
+    second = await planned(overlay)
+    assert (await call(overlay, "GET", "/projects/demo/1.0")).body["promotion"]["id"] == second["id"]
+
+
+class OldEvent(msgspec.Struct):
+    """An event as clients knew it before there were promotions: all of it is there, and is text."""
+
+    number: int
+    at: str
+    kind: str
+    stage: str
+    project: str
+    version: str
+    filename: str
+    sha256: str
+    who: str
+
+
+async def test_the_feed_tells_of_promotions(overlay: Running) -> None:
+    """With the id that finds the rest, and in a form that older clients read."""
+    promotion = await planned(overlay)
+    await call(overlay, "DELETE", f"/promotions/{promotion['id']}", token=ADMIN)
+    events = (await call(overlay, "GET", "/events")).body["events"]
+    assert [event["promotion"] for event in events] == [None, None, promotion["id"], promotion["id"]]
+    old = msgspec.convert(events, list[OldEvent])
+    assert [event.kind for event in old] == ["staged", "staged", "promoting", "abandoned"]
+    assert {(event.project, event.version, event.filename, event.sha256) for event in old[2:]} == {
+        ("demo", "1.0", "", "")
+    }
+
+
+async def test_what_a_run_may_be_told_is_described(overlay: Running) -> None:
+    """An id that names nothing any more is lost to a run; what is no id at all is not found, anywhere."""
+    described = (await call(overlay, "GET", "/openapi.json")).body
+    problem = described["components"]["schemas"]["LostProblem"]
+    assert problem["properties"]["type"]["enum"] == ["urn:overlay:promotion-lost"]
+    for method, what, body in (
+        ("POST", "lease", {"fence": 1}),
+        ("POST", "look", {"fence": 1}),
+        ("POST", "end", {"fence": 1}),
+        ("PUT", "files/{upload}", {"fence": 1, "state": "pushing"}),
+    ):
+        answers = described["paths"][f"/promotions/{{id}}/{what}"][method.lower()]["responses"]
+        schema = answers["409"]["content"]["application/problem+json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/LostProblem"}
+        tail = what.format(upload=NOBODY)
+        lost = await call(overlay, method, f"/promotions/{NOBODY}/{tail}", token=ADMIN, body=body)
+        assert (lost.status, lost.body["type"]) == (409, "urn:overlay:promotion-lost")
+        assert "404" in answers
+        assert (await call(overlay, method, f"/promotions/X/{tail}", token=ADMIN, body=body)).status == 404
 
 
 async def test_a_token_promotes_only_its_projects(overlay: Running) -> None:
@@ -311,7 +392,7 @@ async def test_a_plan_needs_upstream(overlay: Running, index: ScriptedIndex, clo
     index.down = True
     clock.now_s += 61
     assert (await plan(overlay, WHEEL, SOURCE)).status == 502
-    await overlay.wired.services.ledger.thaw(promotion["id"])
+    await overlay.wired.services.ledger.thaw(promotion["id"], GIVEN_UP)
     index.down = False
     again = await planned(overlay)
     index.down = True

@@ -14,7 +14,7 @@ from jinja2 import Environment, TemplateNotFound, UndefinedError, nodes
 from overlay.domain.findings import Severity
 from overlay.domain.listing import Standing
 from overlay.domain.names import NormalizedName
-from overlay.domain.promotion import FileState
+from overlay.domain.promotion import FileState, Outcome
 from overlay.domain.rules import Finding
 from overlay.domain.stage import StagedFile
 from overlay.domain.to_wire_promotions import IS_RUNNING, IS_WAITING
@@ -103,7 +103,17 @@ def promotion(state: str = "waiting", *names: str) -> ReleasePromotionView:
     files = tuple(
         PromotingFileView(filename=name, state=one.value) for name, one in zip(names, FileState, strict=False)
     )
-    return ReleasePromotionView(id="a" * 32, state=state, who=HOSTILE, since="2026-01-31T08:15:02.000000Z", files=files)
+    return ReleasePromotionView(
+        id=HOSTILE,
+        state=state,
+        who=HOSTILE,
+        since="2026-01-31T08:15:02.000000Z",
+        files=files,
+        others=(HOSTILE,),
+        target=HOSTILE,
+        ended_at="2026-01-31T08:17:02.000000Z" if state == "live" else None,
+        ended_by=HOSTILE,
+    )
 
 
 MODELS: Mapping[str, tuple[str, Model]] = {
@@ -114,6 +124,7 @@ MODELS: Mapping[str, tuple[str, Model]] = {
     "release": ("release.html", page_models.release(SITE, plain_release())),
     "release, hostile": ("release.html", page_models.release(SITE, hostile_release())),
     "release, being promoted": ("release.html", page_models.release(SITE, plain_release(), promotion("running", "a"))),
+    "release, promoted": ("release.html", page_models.release(SITE, plain_release(), promotion("live", "a"))),
     "release, promoted by a hostile one": (
         "release.html",
         page_models.release(SITE, plain_release(), promotion(HOSTILE, *[HOSTILE] * len(FileState))),
@@ -188,7 +199,7 @@ def test_every_standing_and_every_severity_has_words() -> None:
 
 
 def test_every_state_of_a_promotion_has_words() -> None:
-    assert set(PROMOTIONS) == {IS_RUNNING, IS_WAITING}
+    assert set(PROMOTIONS) == {IS_RUNNING, IS_WAITING, *(outcome.value for outcome in Outcome)}
     assert set(FILE_STATES) == {state.value for state in FileState}
 
 
