@@ -5,6 +5,7 @@ CI=true turns skips into failures; FULL=1 asks for the long runs; OVERLAY_LIVE=1
 
 import functools
 import os
+import signal
 import urllib.request
 from collections.abc import Generator, Iterator
 
@@ -22,6 +23,8 @@ LIVE_TIMEOUT_S = 5
 
 def pytest_configure() -> None:
     """Forget the caller's own overlay, and choose how hard Hypothesis tries."""
+    # A shell gives what it runs in the background an ignored SIGINT, which processes hand on: tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith("OVERLAY_") and name != "OVERLAY_LIVE"]:
         del os.environ[name]
     # The machine's load decides how long an example takes: neither deadlines nor slow draws are findings.

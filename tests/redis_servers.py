@@ -46,9 +46,20 @@ class RedisServer:
         return f"redis://{HOST}:{self.port}"
 
     def start(self) -> None:
-        with (self.folder / f"{self.port}.log").open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
-        self.wait_for(self._answers, "to answer")
+        ends_at = time.monotonic() + _START_S
+        while True:
+            path = self.folder / f"{self.port}.log"
+            with path.open("wb") as log:
+                self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+            try:
+                self.wait_for(self._answers, "to answer")
+            except AssertionError:
+                # Somebody who looked for a free port may have tried just this one.
+                if b"Address already in use" not in path.read_bytes() or time.monotonic() > ends_at:
+                    raise
+                time.sleep(_LOOK_S)
+            else:
+                return
 
     def call(self, *command: str) -> object:
         """Send one command over a connection of its own."""

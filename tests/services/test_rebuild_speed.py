@@ -4,6 +4,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from overlay.config.tables import Config, StoreConfig, UpstreamConfig
 from overlay.domain.layout import history_key, record_key
 from overlay.domain.records import HistoryEntry, Record, encode
@@ -23,7 +25,7 @@ ATTEMPTS: Final = 3  # the best one counts: other work on the machine is no find
 ENDED: Final = 2_000
 PROJECTS: Final = 500
 REBUILD_LIMIT_S: Final = 3.0
-READY_LIMIT_S: Final = 10.0  # 2 s on a quiet machine; this is on the wall, beside other tests
+READY_LIMIT_S: Final = 5.0
 _FORM: Final = tuple((name, "a value as long as usual") for name in ("name", "version", "summary", "license")) + tuple(
     ("classifiers", f"Topic :: Number {number}") for number in range(12)
 )
@@ -64,7 +66,7 @@ async def _rebuild_s(root: Path) -> float:
 
 
 async def test_ten_thousand_staged_files_are_loaded_in_under_three_seconds(tmp_path: Path) -> None:
-    """The rebuild, the start in this process, and the start of a server until it answers `ready`."""
+    """Of processor time: the rebuild, the start in this process, and that of a server until it answers `ready`."""
     _seed(tmp_path / "store")
     rebuild_s = min([await _rebuild_s(tmp_path / "store") for _ in range(ATTEMPTS)])
     async with ScriptedIndex() as index:
@@ -73,15 +75,17 @@ async def test_ten_thousand_staged_files_are_loaded_in_under_three_seconds(tmp_p
             store=StoreConfig(path=str(tmp_path / "store")),
             admin_token=ADMIN,
         )
-        began = time.perf_counter()
+        began = time.process_time()
         async with wired(config) as made:
             assert made.rebuilt is not None
-            wired_s = time.perf_counter() - began - made.rebuilt.took_s
+            wired_s = time.process_time() - began
             assert made.rebuilt.files == FILES
         async with Served(tmp_path / "store", index.simple_url) as served:
             await served.kill()
-            ready_s = await served.start()
-    print(f"rebuild {rebuild_s:.2f} s, the rest of the start {wired_s:.2f} s, process start to ready {ready_s:.2f} s")
+            await served.start()
+            used = psutil.Process(served.pid).cpu_times()
+            ready_s = used.user + used.system
+    print(f"rebuild {rebuild_s:.2f} s, the start {wired_s:.2f} s, process start to ready {ready_s:.2f} s")
     assert rebuild_s < REBUILD_LIMIT_S
     assert wired_s < REBUILD_LIMIT_S
     assert ready_s < READY_LIMIT_S
