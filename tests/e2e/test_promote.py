@@ -281,9 +281,20 @@ async def test_on_flag_day_all_of_it_goes_out_in_the_order_of_need_or_nothing(tm
             assert all(places[other] < firsts[project] for other in needs), project
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 429])
-@pytest.mark.parametrize("point", [Point.RECEIVED, Point.STORED])
-async def test_an_answer_that_may_pass_is_not_believed(tmp_path: Path, status: int, point: Point) -> None:
+@pytest.mark.parametrize(
+    ("point", "status"),
+    [
+        (Point.RECEIVED, 503),
+        (Point.STORED, 502),
+        pytest.param(Point.RECEIVED, 429, marks=pytest.mark.slow),
+        pytest.param(Point.RECEIVED, 500, marks=pytest.mark.slow),
+        pytest.param(Point.RECEIVED, 502, marks=pytest.mark.slow),
+        pytest.param(Point.STORED, 429, marks=pytest.mark.slow),
+        pytest.param(Point.STORED, 500, marks=pytest.mark.slow),
+        pytest.param(Point.STORED, 503, marks=pytest.mark.slow),
+    ],
+)
+async def test_an_answer_that_may_pass_is_not_believed(tmp_path: Path, point: Point, status: int) -> None:
     """Before or after upstream stored the file: it is looked at, and in the end it is there once."""
     built = demo()
     async with scripted(tmp_path, built) as (pypi, stage):

@@ -42,9 +42,9 @@ async def test_a_large_file_is_fetched_and_pushed_at_constant_memory(tmp_path: P
 
 
 async def test_a_slow_push_keeps_its_lease(tmp_path: Path) -> None:
-    """A file that takes longer than several leases is pushed by one run."""
+    """A file that takes two leases is pushed by one run."""
     path = tmp_path / FILENAME
-    sha256 = large_wheel(path, 4)
+    sha256 = large_wheel(path, 3)
     async with scripted(tmp_path, ()) as (pypi, stage):
         await upload(stage.session, stage.served.url, path, sha256)
         await pypi.do(Fault(at=Point.BODY, action=Slow(512 * 1024), subject=FILENAME))

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from tests.builders import wheel
 from tests.e2e.promoting import LEASE_S, Job, Stage, demo, scripted
@@ -121,8 +122,9 @@ async def test_a_run_that_is_stopped_lets_its_lease_go(tmp_path: Path) -> None:
         assert (await pypi.recording()).stored() == [one.filename for one in BUILT]
 
 
+@pytest.mark.slow
 async def test_what_became_live_otherwise_is_noticed(tmp_path: Path) -> None:
-    """A plain upload to upstream finishes what a killed run began; nobody needs to run anything."""
+    """A plain upload to upstream finishes what a killed run began; nobody needs to run anything (twice a minute)."""
     async with scripted(tmp_path, BUILT) as (pypi, stage):
         job = await at(pypi, stage, Point.RECEIVED)
         assert job.process is not None
