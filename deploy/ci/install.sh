@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs overlay, built from the checkout that this file lies in, into a virtual environment of its own: overlay-ci in
 # $RUNNER_TEMP, else in the current folder. With --attest among $ARGUMENTS (promote's) also what makes attestations.
-# All that comes from an index is pinned by hash: whoever can replace one of those could publish.
+# For Linux and macOS. All that comes from an index is pinned by hash: whoever can replace one of those could publish.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 python=${PYTHON:-python3}
