@@ -35,8 +35,16 @@ async def keep_live(
     async def keep(upload: UploadId) -> None:
         await _keep(documents, upload, uploads[upload], url=urls.get(upload), at_us=at_us)
 
-    await some_at_once(keep, uploads)
+    if not uploads:
+        return
+    # The ledger first: what it has ended by then, and nothing ends from then on, has no record to be written again.
     await ledger.mark_live(list(uploads))
+    ended: set[UploadId] = set()
+    for project in set(uploads.values()):
+        mine = [upload for upload, its in uploads.items() if its == project]
+        entries = await ledger.entries(project, mine)
+        ended.update(upload for upload, entry in zip(mine, entries, strict=True) if isinstance(entry, Gone))
+    await some_at_once(keep, [upload for upload in uploads if upload not in ended])
 
 
 async def end_live(

@@ -1,6 +1,7 @@
 """Tell the ledger what the documents know better: of uploads and withdrawals whose outcome nobody learned.
 
-Writes only through `ledger.stage` and `ledger.forget`, so an upload that is between its two steps is not harmed.
+Writes only through `ledger.stage`, `ledger.forget` and `ledger.mark_live`, so an upload that is between its two steps
+is not harmed.
 """
 
 import contextlib
@@ -28,7 +29,9 @@ async def hold(documents: Documents, ledger: StageLedger, record: Record) -> Non
     if record.replace:
         return
     project, upload = record.file.project, record.file.upload_id
-    await documents.put(record_key(project, upload), encode(replace(record, replace=True)))
+    key = record_key(project, upload)
+    with contextlib.suppress(DocumentNotFound):  # as it is now: somebody may have noted that the file is live
+        await documents.put(key, encode(replace(decode(key, await documents.get(key), Record), replace=True)))
     if await ledger.entries(project, (upload,)) == (None,):
         raise LedgerRebuilt
 
@@ -56,9 +59,10 @@ async def end(
         for file in files:
             await documents.delete(history_key(project, file.upload_id))
         raise
-    over = {gone.file.upload_id for gone in ended}
+    left = {file.upload_id for file in files}.difference(gone.file.upload_id for gone in ended)
+    live = left & await ledger.marked_live() if left else left
     for file in files:
-        if file.upload_id not in over and await _is_staged(ledger, project, file.upload_id):
+        if file.upload_id in live:
             await documents.delete(history_key(project, file.upload_id))
         else:
             await documents.delete(record_key(project, file.upload_id))
@@ -112,19 +116,13 @@ async def end_again(documents: Documents, ledger: StageLedger, project: Normaliz
         if await _is_promoted(ledger, upload):
             await documents.delete(key)
     else:
-        if not ended and await _is_staged(ledger, project, upload):
+        if not ended and upload in await ledger.marked_live():
             await documents.delete(key)
 
 
 async def _is_promoted(ledger: StageLedger, upload: UploadId) -> bool:
     """Say whether an upload stays staged until a promotion ended, however long that takes."""
     return any(freeze.durable and upload in freeze.uploads for freeze in await ledger.freezes())
-
-
-async def _is_staged(ledger: StageLedger, project: NormalizedName, upload: UploadId) -> bool:
-    """Say whether an upload is staged still, that the ledger was told to end: then it is live."""
-    (entry,) = await ledger.entries(project, (upload,))
-    return isinstance(entry, StagedFile)
 
 
 async def _settle_owed(documents: Documents, gone: Gone) -> None:
@@ -167,7 +165,8 @@ async def _settle_refused(documents: Documents, ledger: StageLedger, file: Stage
 async def _keep_again(documents: Documents, ledger: StageLedger, file: StagedFile, epoch: str) -> None:
     """Stage a live file that the ledger lost, in place of whatever got its name since, and mark it."""
     (snapshot,) = await ledger.snapshot(file.project, (file.stage,))
-    others = [held for held in snapshot.files if held.filename == file.filename]
+    named = [held for held in snapshot.files if held.filename == file.filename]
+    others = [held for held in named if held.upload_id != file.upload_id]  # another worker may have been faster
     await end(documents, ledger, file.project, others, Ending(Reason.REFUSED, file.staged_at_us, file.who))
     await ledger.stage(file, replace=True, epoch=epoch)
     await ledger.mark_live([file.upload_id])

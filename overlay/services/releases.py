@@ -170,7 +170,9 @@ class Releases:
             require_grant(caller, Right.STAGE, project, stage, on_upstream=taken)
         await check_not_frozen(self._ledger, ReleaseName(project, version))
         ending = Ending(Reason.WITHDRAWN, self._now_us(), caller.label)
-        ended = await end(self._documents, self._ledger, project, chosen, ending)
+        live = await self._ledger.marked_live()
+        leaving = [file for file in chosen if file.upload_id not in live]
+        ended = await end(self._documents, self._ledger, project, leaving, ending) if leaving else ()
         live = await self._ledger.marked_live()
         staying = tuple(file for file in chosen if file.upload_id in live)
         if staying and not ended:

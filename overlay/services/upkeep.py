@@ -9,8 +9,8 @@ ledger, so the others see that nothing is left to do.
     rebuilt, other server, or time ─► list documents and ledger ─► projects that disagree ─► each: re-read, then heal
 
 The lists are no moment's truth: uploads go on meanwhile. They only say where to look; healing reads again and writes
-through `ledger.stage` and `ledger.forget`, which an upload that is between its two steps bears (design §5). Freezes
-that the ledger lost come last (`overlay.services.freezes`).
+through `overlay.services.reconcile`, which an upload that is between its two steps bears (design §5). Freezes that the
+ledger lost come last (`overlay.services.freezes`).
 """
 
 import logging

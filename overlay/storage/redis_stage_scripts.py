@@ -1,4 +1,4 @@
-"""The scripts that change what is staged: admit, stage and forget; and the Lua that a load shares with them.
+"""The scripts that change what is staged: admit, stage, forget, mark live; and the Lua that a load shares with them.
 
 A stored file is `project sha256 serial size staged_at upload token reach ousted`, a line each with the filename and
 with who staged it (both as JSON, so without line breaks), and the record as JSON. `reach` is "any" where the grant was

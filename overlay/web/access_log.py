@@ -77,9 +77,9 @@ class Lines:
             self._due.cancel()
             self._due = None
         notes, self._notes = self._notes, []
-        # Nobody is served better when the log cannot be written: a full disk, a closed pipe.
-        with contextlib.suppress(OSError, ValueError):
-            for text in _pieces([self._line(note) for note in notes]):
+        for text in _pieces([self._line(note) for note in notes]):
+            # Nobody is served better when the log cannot be written: a full disk, a closed pipe.
+            with contextlib.suppress(OSError, ValueError):
                 self._stream.write(text)
                 self._stream.flush()
 

@@ -1,7 +1,8 @@
 """Answers that are ready to be sent: the head is formed once per page, not once per request.
 
 aiohttp's Response copies, completes and serializes a page's headers for every request. Here all lines but Date,
-X-Request-Id and Connection are bytes already, and everything goes to the transport at once, the body uncopied.
+X-Request-Id and Connection are bytes already, and everything goes to the transport at once (from Python 3.12 on without
+a copy of the body).
 """
 
 import sys

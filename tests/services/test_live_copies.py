@@ -1,22 +1,27 @@
 """What is live upstream stays staged as it is until no reader needs the copy, and never comes back after that."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from overlay.domain.errors import FileExists, StaysLive
 from overlay.domain.layout import history_key, record_key
-from overlay.domain.names import MAIN, Serial
+from overlay.domain.ledger_port import Ending
+from overlay.domain.names import MAIN, NormalizedName, Serial, UploadId
 from overlay.domain.ports import Documents
 from overlay.domain.records import HistoryEntry, Record, decode, encode
 from overlay.domain.stage import Gone, Reason, StagedFile
 from overlay.services.facts import facts_reader
 from overlay.services.live_copies import keep_live
-from overlay.services.reconcile import reconcile_project
+from overlay.services.reconcile import end, reconcile_project
 from overlay.services.releases import Releases, Withdrawn
 from overlay.services.reports import Reports
+from overlay.services.upkeep import reconcile
+from overlay.storage.ledger_memory import MemoryLedger
 from tests.desk import ADMIN, CI, NOW_US, SOURCE, WHEEL, Desk, other_bytes
+from tests.fakes.documents import MemoryDocuments
 from tests.faults import Fault, FaultyDocuments, FaultyLedger, Killed, Steps, killed
 from tests.ledgers import stage
 from tests.staged import DEMO, claim_for
@@ -255,3 +260,34 @@ async def test_a_withdrawal_that_is_killed_ends_nothing_that_is_live(*, rebuilds
             await reconcile_project(desk.documents, desk.ledger, DEMO)
         assert WHEEL in await staged(desk)
         assert ended(desk, WHEEL) is None
+
+
+async def test_what_ended_before_it_was_marked_gets_no_record_again(desk: Desk) -> None:
+    """It was replaced while upstream was asked; as a live file it would win its name back from what replaced it."""
+    await stage(desk.ledger, OTHER_BYTES)
+    await put_history(desk, WHEEL, Reason.REPLACED)
+    before = dict(desk.documents.held)
+    await keep_live(desk.documents, desk.ledger, {WHEEL.upload_id: DEMO}, urls={}, at_us=desk.now_us)
+    assert desk.documents.held == before
+
+
+class StagedLate(MemoryLedger):
+    """A ledger in which another worker stages what has just been ended in vain."""
+
+    late: StagedFile
+
+    async def forget(self, project: NormalizedName, uploads: Sequence[UploadId], gone: Ending) -> tuple[Gone, ...]:
+        ended = await super().forget(project, uploads, gone)
+        await stage(self, self.late)
+        return ended
+
+
+async def test_what_is_staged_just_after_its_end_ends_again() -> None:
+    """An upload that a freeze refused ends itself while a reconcile stages its record: its bytes are being deleted."""
+    ledger, documents = StagedLate(lambda: NOW_US), MemoryDocuments()
+    await ledger.load((), ())
+    ledger.late = WHEEL
+    await end(documents, ledger, DEMO, [WHEEL], Ending(Reason.REFUSED, NOW_US, "ci"))
+    assert set((await ledger.index()).files) == {WHEEL}
+    await reconcile(documents, ledger)
+    assert (await ledger.index()).files == ()
