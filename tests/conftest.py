@@ -90,6 +90,11 @@ def live_refusal() -> str:
         return f"{LIVE_URL} did not answer within {LIVE_TIMEOUT_S} s: {err}"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no process does it alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("hosts") is None)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Keep tests of the live index from running unasked."""
     if item.get_closest_marker("live") and (refusal := live_refusal()):
