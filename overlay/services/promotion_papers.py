@@ -8,7 +8,6 @@ Receipts are kept for ever, so they are never all read: a key per release names 
 sort by time. The keys are written first, and one without its receipt is passed over.
 """
 
-import asyncio
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -39,10 +38,10 @@ from overlay.domain.promotion import (
     PromotionReceipt,
 )
 from overlay.domain.records import JournalDocument, PromotionDocument, ReceiptDocument, decode, encode, encode_mark
+from overlay.services.at_once import some_at_once
 from overlay.services.live_copies import keep_live
 from overlay.services.reconcile import reconcile_thawed
 
-_AT_ONCE: Final = 16
 _NO_URLS: Final[Mapping[UploadId, str]] = MappingProxyType({})
 
 Journal = Mapping[UploadId, JournalEntry]
@@ -97,10 +96,7 @@ async def read_receipt(documents: Documents, promotion: PromotionId) -> Promotio
 
 async def read_receipts(documents: Documents, promotions: Collection[PromotionId]) -> tuple[PromotionReceipt, ...]:
     """Read how these promotions ended, in this order, without those that did not."""
-    ordered, found = list(promotions), list[PromotionReceipt | None]()
-    for at in range(0, len(ordered), _AT_ONCE):
-        some = ordered[at : at + _AT_ONCE]
-        found += await asyncio.gather(*(read_receipt(documents, promotion) for promotion in some))
+    found = await some_at_once(lambda promotion: read_receipt(documents, promotion), promotions)
     return tuple(receipt for receipt in found if receipt is not None)
 
 
