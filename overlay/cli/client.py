@@ -18,7 +18,8 @@ from yarl import URL
 from overlay import __version__
 from overlay.cli.outcome import FAILED, REFUSED, USAGE, CommandFailed
 from overlay.domain.rights import FOREIGN_PREFIX
-from overlay.domain.wire import API, Problem
+from overlay.domain.wire import API, NO_PAGE, Problem
+from overlay.promote.answers import decoded
 from overlay.promote.errors import PromoteError
 from overlay.promote.proxies import proxy_for
 
@@ -169,7 +170,13 @@ class Connection:
                 "overlay's own address.",
                 FAILED,
             )
-        detail = _detail(answered.body) or f"{self._at.url} answered {status} {answered.reason}."
+        problem = decoded(answered.body, Problem)
+        detail = f"{self._at.url} answered {status} {answered.reason}." if problem is None else problem.detail
+        if status == HTTPStatus.NOT_FOUND and (problem is None or problem.type == NO_PAGE):
+            asked = f"{self._at.url}{API}"
+            return CommandFailed(
+                f"{detail}\nNo overlay has its API at {asked}. Is OVERLAY_URL right, path and all?", FAILED
+            )
         if status == HTTPStatus.UNAUTHORIZED:
             held = "The token in OVERLAY_TOKEN was not accepted." if self._at.token else "OVERLAY_TOKEN is not set."
             return CommandFailed(f"{detail}\n{held} Set it to a token of {self._at.url} (ovl_…).", REFUSED)
@@ -218,11 +225,3 @@ def _reason(err: aiohttp.ClientError | TimeoutError) -> str:
         refused = isinstance(err.os_error, ConnectionRefusedError)
         return "the connection was refused. Is it running?" if refused else str(err.os_error)
     return str(err) or "it did not answer in time."
-
-
-def _detail(body: bytes) -> str:
-    """Return the sentence of a problem, "" for anything else (another server's page)."""
-    try:
-        return msgspec.json.decode(body, type=Problem).detail
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""

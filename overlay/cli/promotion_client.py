@@ -27,6 +27,7 @@ from overlay.domain.wire_promotions import (
     RunningProblem,
     RunOrder,
 )
+from overlay.promote.answers import decoded
 from overlay.promote.errors import (
     Ending,
     PlanRefused,
@@ -105,11 +106,11 @@ class PromotionClient:
             ) from err
 
     def _error(self, answered: Answered) -> PromoteError:
-        problem = _problem(answered.body, Problem)
+        problem = decoded(answered.body, Problem)
         kind = "" if problem is None else problem.type
-        if kind == REFUSED and (refused := _problem(answered.body, RefusedProblem)) is not None:
+        if kind == REFUSED and (refused := decoded(answered.body, RefusedProblem)) is not None:
             return PlanRefused(refused.refusals)
-        if kind == RUNNING and (running := _problem(answered.body, RunningProblem)) is not None:
+        if kind == RUNNING and (running := decoded(answered.body, RunningProblem)) is not None:
             return RunElsewhere(running.detail, leased_until=running.leased_until)
         if kind == LOST and problem is not None:
             return RunLost(problem.detail)
@@ -125,10 +126,3 @@ def _path(promotion: str) -> str:
 
 def _run(promotion: str, what: str, fence: int) -> Call:
     return Call(method="POST", path=f"{_path(promotion)}/{what}", order=RunOrder(fence=fence))
-
-
-def _problem(body: bytes, noun: type[Noun]) -> Noun | None:
-    try:
-        return msgspec.json.decode(body, type=noun)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None

@@ -55,10 +55,10 @@ class UnknownProject(NotFound):
 
 
 class UnknownRelease(NotFound):
-    """Nothing is staged for this version of the project."""
+    """Nothing is staged for this version of the project; `more` is a sentence on what was."""
 
-    def __init__(self, project: str, version: str) -> None:
-        super().__init__(f"Nothing is staged for {project}=={version}.")
+    def __init__(self, project: str, version: str, more: str = "") -> None:
+        super().__init__(f"Nothing is staged for {project}=={version}. {more}".rstrip())
         self.project = project
         self.version = version
 

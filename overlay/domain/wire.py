@@ -224,6 +224,10 @@ class ServerInfo(Struct, frozen=True, kw_only=True):
     ephemeral: bool
 
 
+NO_PAGE: Final = "urn:overlay:no-page"
+"""The type of a problem where nothing has the URL: no noun of the API, so the server, or its path, is another one."""
+
+
 class Problem(Struct, frozen=True, kw_only=True):
     """Why a request failed (RFC 9457)."""
 

@@ -9,7 +9,9 @@ import math
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
+
+import msgspec
 
 _LONGEST_WORDS: Final = 500
 # Answers of other indexes go as far as 202 (a file that waits for a scan).
@@ -23,6 +25,9 @@ _TAKEN: Final = re.compile(
 _MAY_BE_TAKEN: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN})
 _LEADING_STATUS: Final = re.compile(r"[0-9]{3} ")
 _JSON_WORDS: Final = ("detail", "code", "message", "title")
+
+
+Noun = TypeVar("Noun", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,14 @@ def words(reply: Reply) -> str:
     if media_type == "text/plain":
         return one_line(reply.body.decode("utf-8", "replace"))
     return ""
+
+
+def decoded(body: bytes, noun: type[Noun]) -> Noun | None:
+    """Decode JSON; None for what is something else, such as another server's page."""
+    try:
+        return msgspec.json.decode(body, type=noun)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def one_line(text: str) -> str:

@@ -2,6 +2,10 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Final
+
+# Beyond it no calendar reaches, and numbers stop being exact.
+_END_OF_TIME_S: Final = 1e12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,3 +18,8 @@ class Clock:
     """Seconds since the epoch; for what others date."""
     sleep: Callable[[float], Awaitable[None]]
     """Wait for so many seconds."""
+
+
+def moment(value: object) -> float | None:
+    """Return seconds since the epoch, as somebody else wrote them; None for what is no such number."""
+    return float(value) if isinstance(value, int | float) and abs(value) < _END_OF_TIME_S else None

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from overlay.promote.answers import one_line
+from overlay.promote.clock import moment
 
 GITHUB: Final = "https://token.actions.githubusercontent.com"
 GITLAB: Final = "https://gitlab.com"
 
 _PARTS: Final = 3
-_END_OF_TIME_S: Final = 1e12
 # What PyPI compares with the registered publisher (trusted-publishing §2), in the order people look at it.
 _SHOWN: Final = (
     "iss",
@@ -66,7 +66,7 @@ def read(token: str) -> Identity:
         issuer=issuer,
         repository=repository,
         workflow=workflow,
-        expires_s=_moment(claims.get("exp")),
+        expires_s=moment(claims.get("exp")),
         claims=tuple((name, one_line(str(claims[name]))) for name in _SHOWN if name in claims),
     )
 
@@ -93,10 +93,6 @@ def _places(issuer: str, claims: Mapping[str, object]) -> tuple[str, str]:
         workflow = _text(claims, "ci_config_ref_uri").partition("@")[0]
         return f"{GITLAB}/{_text(claims, 'project_path')}", f"https://{workflow}"
     return "", ""
-
-
-def _moment(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and abs(value) < _END_OF_TIME_S else None
 
 
 def _text(claims: Mapping[str, object], name: str) -> str:

@@ -17,6 +17,7 @@ from typing import Final
 from overlay.domain.errors import InvalidName
 from overlay.domain.names import NormalizedName, project_name
 from overlay.domain.rights import FOREIGN_PREFIX
+from overlay.promote.clock import moment
 
 _VERSION: Final = 2
 _END, _LOCATION, _IDENTIFIER = 0, 1, 2
@@ -24,7 +25,6 @@ _VARINT_BITS: Final = 7
 _LONGEST_VARINT: Final = 5
 # The tags of PyPI's caveats.
 _EXPIRATION, _PROJECT_NAMES, _PROJECT_IDS = 0, 1, 2
-_END_OF_TIME_S: Final = 1e12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ def _varint(body: bytes, at: int) -> tuple[int, int]:
 
 
 def _facts(location: str, caveats: list[tuple[int, object]]) -> TokenFacts:
-    ends = [end for tag, value in caveats if tag == _EXPIRATION and (end := _moment(value)) is not None]
+    ends = [end for tag, value in caveats if tag == _EXPIRATION and (end := moment(value)) is not None]
     named = [_names(value) for tag, value in caveats if tag == _PROJECT_NAMES]
     return TokenFacts(
         location=location,
@@ -115,10 +115,6 @@ def _caveat(raw: bytes) -> tuple[int, object]:
             return tag, value
         case _:
             return -1, None
-
-
-def _moment(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and abs(value) < _END_OF_TIME_S else None
 
 
 def _names(value: object) -> frozenset[NormalizedName]:

@@ -3,13 +3,13 @@
 import ssl
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, TypeVar
+from typing import Final
 
 import aiohttp
 import msgspec
 from yarl import URL
 
-from overlay.promote.answers import one_line
+from overlay.promote.answers import decoded, one_line
 from overlay.promote.clock import Clock
 from overlay.promote.errors import Refused
 from overlay.promote.hosts import Target
@@ -38,8 +38,6 @@ _ADVICE: Final = {
     "invalid-token": "The index did not accept the identity token; look at the clock of the machine that runs the job.",
     "invalid-reuse-token": "Each identity token can be used once, and this one was; start the job again.",
 }
-
-Noun = TypeVar("Noun", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ async def ask_audience(target: Target, clock: Clock, tls: ssl.SSLContext | None 
     asked = _Asked()
     for attempt in range(ATTEMPTS):
         asked = await _asked(target, tls)
-        answer = _decoded(asked.body, _Audience) if asked.status == HTTPStatus.OK else None
+        answer = decoded(asked.body, _Audience) if asked.status == HTTPStatus.OK else None
         if answer is not None:
             return checked_audience(answer.audience, target)
         if HTTPStatus.OK <= asked.status < HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -109,13 +107,13 @@ async def exchange(
         raise untrusted(target, err) from None
     except (aiohttp.ClientError, TimeoutError) as err:
         return NotMinted(f"{target.host} could not be asked for an upload token: {broken(err)}", spent=False)
-    token = _decoded(body, _Token) if status == HTTPStatus.OK else None
+    token = decoded(body, _Token) if status == HTTPStatus.OK else None
     if token is not None and _is_token(token.token):
         return Minted(token.token, token.expires)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
         return NotMinted(f"{target.host} gave no upload token: it answered {status}.", spent=False)
     # An index that quotes the identity token would put it into the job's log.
-    reasons = _decoded(body.replace(identity_token.encode(), "…".encode()), _Reasons) or _Reasons()
+    reasons = decoded(body.replace(identity_token.encode(), "…".encode()), _Reasons) or _Reasons()
     sentence = f"{target.host} gave no upload token (status {status}).\n{_words(reasons, identity)}"
     codes = {reason.code for reason in reasons.errors}
     if codes and codes <= _ONCE_MORE:
@@ -167,13 +165,6 @@ async def _call(
         session.request(method, url, data=body, headers=headers, timeout=timeout, allow_redirects=False) as response,
     ):
         return response.status, await beginning(response, _ANSWER_BYTES)
-
-
-def _decoded(body: bytes, noun: type[Noun]) -> Noun | None:
-    try:
-        return msgspec.json.decode(body, type=noun)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
 
 
 def _is_token(token: str) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from overlay.domain.errors import DocumentNotFound, UnknownFile
 from overlay.domain.layout import SIDECAR, blob_key, history_key, sidecar_key
@@ -71,7 +72,7 @@ class Downloads:
         if visibility(await self._standing(entry)) is Visibility.DENIED:
             raise UnknownFile(name)
         if live_url is not None:
-            return Moved(live_url + SIDECAR if sidecar else live_url)  # PEP 658: the same URL with this behind it
+            return Moved(_of_sidecar(live_url) if sidecar else live_url)
         if not sidecar:
             return Served(blob_key(upload, name), file.size_bytes, file.sha256, file.staged_at_us, sidecar=False)
         key = sidecar_key(upload, file.filename)
@@ -92,3 +93,9 @@ class Downloads:
             return decode(key, await self._documents.get(key), HistoryEntry)
         except DocumentNotFound as err:
             raise UnknownFile(name) from err
+
+
+def _of_sidecar(url: str) -> str:
+    """Return where a file's metadata is (PEP 658): at its URL with this behind the path."""
+    parts = urlsplit(url)
+    return parts._replace(path=parts.path + SIDECAR, fragment="").geturl()

@@ -5,7 +5,8 @@ from collections.abc import Collection
 from overlay.domain.ledger_port import StageLedger
 from overlay.domain.names import NormalizedName, ReleaseName, StageId
 from overlay.domain.ports import Documents
-from overlay.domain.promotion import Promotion, PromotionId, PromotionReceipt, Underway
+from overlay.domain.promotion import Freeze, Promotion, PromotionId, PromotionReceipt, Underway
+from overlay.services.at_once import some_at_once
 from overlay.services.promotion_papers import find_ended, read_journal, read_plan, read_receipt, read_receipts
 
 Known = Underway | PromotionReceipt
@@ -28,14 +29,16 @@ async def list_under_way(
     documents: Documents, ledger: StageLedger, release: ReleaseName | None = None
 ) -> tuple[Underway, ...]:
     """List the promotions under way, of one release or of all, the latest first."""
-    found = []
-    for freeze in reversed(await ledger.freezes()):
-        if release is None or release in freeze.releases:
-            promotion = await read_plan(documents, freeze.promotion)
-            if promotion is not None:  # else it is about to begin, or has just ended
-                journal = await read_journal(documents, freeze.promotion)
-                found.append(Underway(promotion=promotion, journal=journal, freeze=freeze))
-    return tuple(found)
+
+    async def read(freeze: Freeze) -> Underway | None:
+        promotion = await read_plan(documents, freeze.promotion)
+        if promotion is None:  # it is about to begin, or has just ended
+            return None
+        return Underway(promotion=promotion, journal=await read_journal(documents, freeze.promotion), freeze=freeze)
+
+    freezes = reversed(await ledger.freezes())
+    found = await some_at_once(read, [one for one in freezes if release is None or release in one.releases])
+    return tuple(one for one in found if one is not None)
 
 
 async def find_last(documents: Documents, ledger: StageLedger, release: ReleaseName) -> Known | None:

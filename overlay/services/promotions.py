@@ -162,7 +162,7 @@ class Promotions:
             return await look(self._upstream, held.promotion, no_older_than_s=_LOOK_S), held
         if held.freeze is None or held.freeze.fence != fence:
             raise PromotionLost(promotion)
-        sights = await look(self._upstream, held.promotion, no_older_than_s=_LOOK_S)
+        sights = await look(self._upstream, held.promotion, no_older_than_s=self._since_last_push_s(held))
         receipt = await self._note(held, sights, caller)
         if receipt is not None and receipt.outcome is not Outcome.LIVE:  # given up in this moment
             raise PromotionLost(promotion)
@@ -246,6 +246,14 @@ class Promotions:
             ended_by=caller.label,
             journal=tuple(journal[file.upload_id] for file in promotion.files if file.upload_id in journal),
         )
+
+    def _since_last_push_s(self, held: Underway) -> float:
+        """Return how old a page may be to be looked at: at most `_LOOK_S`, and not from before the last push.
+
+        An older one shows less for certain, and the run would wait a while before it looked again.
+        """
+        last_us = max((entry.at_us for entry in held.journal.values()), default=0)
+        return min(_LOOK_S, max(self._now_us() - last_us, 0) / _MICROSECONDS)
 
     def _lease_until_us(self) -> int:
         return self._now_us() + self.settings.lease_s * _MICROSECONDS

@@ -9,6 +9,7 @@ is killed loses that.
 
 import asyncio
 import contextlib
+import re
 import secrets
 import select
 import time
@@ -35,6 +36,8 @@ _TOGETHER: Final = 64
 _AT_ONCE_BYTES: Final = select.PIPE_BUF
 _LONGEST_PATH: Final = 1500
 _LONGEST_REMEMBERED: Final = 200
+# RFC 9112 §3.2.2: a proxy's clients send a whole URL, where a credential may stand before the host.
+_USER: Final = re.compile(r"(?<=://)[^/]*@|^[^/]*@")
 _IDS_DRAWN: Final = 512
 _ID_BYTES: Final = 8
 
@@ -149,6 +152,8 @@ def _fit(path: str) -> str:
     # Percent-encoded: decoded, a line break in it would forge a line here.
     if not (path.isascii() and path.isprintable()):
         path = path.encode("unicode_escape").decode("ascii")
+    if not path.startswith("/"):
+        path = _USER.sub("", path)
     if len(path) > _LONGEST_PATH:
         path = path[:_LONGEST_PATH] + "…"
     return masked(path)

@@ -8,7 +8,7 @@ from yarl import URL
 
 from overlay import __version__
 from overlay.domain import to_wire, to_wire_promotions
-from overlay.domain.errors import BadRequest
+from overlay.domain.errors import BadRequest, UnknownRelease
 from overlay.domain.names import ReleaseName, project_name
 from overlay.domain.wire import HistoryView, ReleasePromotionView, ReleaseView, ServerInfo, StagedList, WithdrawnView
 from overlay.web.auth import caller, check_reader
@@ -46,7 +46,14 @@ async def show_release(request: web.Request) -> web.Response:
     """Answer GET /projects/{project}/{version}."""
     await check_reader(request)
     project, version = project_of(request), version_of(request)
-    release = await request.app[SERVICES].releases.release(project, version)
+    promotion = await promotion_of(request, ReleaseName(project, version))
+    try:
+        release = await request.app[SERVICES].releases.release(project, version)
+    except UnknownRelease as err:
+        if promotion is None:
+            raise
+        more = f"Its last promotion ({promotion.state}, by {promotion.who}): {promotion.url}"
+        raise UnknownRelease(project, version, more) from err
     root = public_root(request)
     view = ReleaseView(
         project=release.project,
@@ -55,7 +62,7 @@ async def show_release(request: web.Request) -> web.Response:
         files=tuple(
             to_wire.staged_file(entry.file, entry.standing, entry.findings, root=root) for entry in release.entries
         ),
-        promotion=await promotion_of(request, ReleaseName(project, version)),
+        promotion=promotion,
     )
     return answer(request, view)
 

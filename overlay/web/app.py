@@ -128,6 +128,8 @@ def failed(request: web.Request, door: Door, error: Exception) -> web.StreamResp
             return _shown(request, door, answer(error, door, request.headers.get("Accept")), str(error))
         case web.HTTPException() if error.status < 400:  # noqa: PLR2004 - a redirect is an answer of its own
             raise error
+        case web.HTTPNotFound():
+            return failed(request, door, UnknownPage())
         case web.HTTPException():
             headers, sentence = _of_the_router(request, error)
             response = said(error.status, sentence, door, request.headers.get("Accept"), headers)
@@ -165,8 +167,6 @@ def _of_the_router(request: web.Request, err: web.HTTPException) -> tuple[dict[s
             said_already = err.text is not None and not err.text.startswith("405")
             sentence = err.text if said_already else f"{request.method} is not possible here; {allowed} is."
             return {"Allow": allowed}, (sentence or "").strip()
-        case web.HTTPNotFound():
-            return {}, str(UnknownPage())
         case _:
             return {}, (err.text or err.reason).strip()
 

@@ -19,6 +19,7 @@ from overlay.domain import errors as e
 from overlay.domain.merge import timestamp
 from overlay.domain.negotiate import prefers_json
 from overlay.domain.promotion_errors import PromotionLost, PromotionRefused, PromotionRunning
+from overlay.domain.wire import NO_PAGE
 from overlay.domain.wire_promotions import LOST, REFUSED, RUNNING
 
 
@@ -84,6 +85,8 @@ def answer(error: e.OverlayError, door: Door, accept: str | None) -> web.Respons
 def _members(error: e.OverlayError) -> Mapping[str, object]:
     """Return what an error's problem has beside the sentence (RFC 9457 §3.1.1, §3.2)."""
     match error:
+        case e.UnknownPage():
+            return {"type": NO_PAGE}
         case PromotionRefused():
             return {"type": REFUSED, "refusals": [asdict(refusal) for refusal in error.refusals]}
         case PromotionRunning():

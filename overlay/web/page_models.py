@@ -117,6 +117,11 @@ def live_link(site: Site, project: str) -> Link:
     return Link(f"{project} on {urlsplit(upstream).hostname or upstream}", f"{base}{quote(project, safe='')}/")
 
 
+def promotion_link(site: Site, view: ReleasePromotionView) -> Link:
+    """Return where a release's promotion is read: its receipt once it ended."""
+    return Link(f"Its last promotion ({view.state}, by {view.who})", _promotion_href(site, view))
+
+
 def home(site: Site, entries: Sequence[StagedEntry]) -> HomeModel:
     """Form the home page: at most 200 projects, the one staged last first."""
     by_project: dict[str, list[StagedEntry]] = {}
@@ -187,9 +192,13 @@ def _promotion(site: Site, view: ReleasePromotionView, quoted: str) -> Promotion
         ended=view.ended_at or "",
         ended_words="" if view.ended_at is None else minute_words(view.ended_at),
         ended_by=view.ended_by or "",
-        href=f"{site.prefix}{API}/promotions/{quote(view.id, safe='')}",
+        href=_promotion_href(site, view),
         files=tuple((file.filename, FILE_STATES.get(file.state, file.state)) for file in view.files),
     )
+
+
+def _promotion_href(site: Site, view: ReleasePromotionView) -> str:
+    return f"{site.prefix}{API}/promotions/{quote(view.id, safe='')}"
 
 
 def help_page(site: Site) -> HelpModel:

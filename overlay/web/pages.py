@@ -11,6 +11,7 @@ from yarl import URL
 from overlay import __version__
 from overlay.domain.errors import UnknownProject, UnknownRelease
 from overlay.domain.names import NormalizedName, ReleaseName, project_name
+from overlay.domain.wire import ReleasePromotionView
 from overlay.packed import packed
 from overlay.web import page_models
 from overlay.web.api_staged import promotion_of
@@ -94,11 +95,11 @@ async def release_page(request: web.Request) -> web.Response:
         raise UnknownRelease(project, request.match_info["version"][:100])
     _redirect_unless_at(request, page_models.release_href(site, project, version))
     await check_reader(request)
+    promotion = await promotion_of(request, ReleaseName(project, version))
     try:
         release = await request.app[SERVICES].releases.release(project, version)
     except UnknownRelease as err:
-        return _nothing_staged(request, project, err, str(err))
-    promotion = await promotion_of(request, ReleaseName(project, version))
+        return _nothing_staged(request, project, err, str(err), promotion)
     return _html(request, "release.html", page_models.release(site, release, promotion))
 
 
@@ -121,10 +122,16 @@ def error_page(request: web.Request, response: web.Response, sentence: str) -> w
 
 
 def _nothing_staged(
-    request: web.Request, project: NormalizedName, err: UnknownProject | UnknownRelease, sentence: str
+    request: web.Request,
+    project: NormalizedName,
+    err: UnknownProject | UnknownRelease,
+    sentence: str,
+    promotion: ReleasePromotionView | None = None,
 ) -> web.Response:
     site = _site(request)
     links = [page_models.live_link(site, project)]
+    if promotion is not None:
+        links.append(page_models.promotion_link(site, promotion))
     model = page_models.error(site, sentence.rstrip("."), "If the project is live, upstream shows it:", links)
     return _html(request, "error.html", model, status=status_of(err, Door.PAGE))
 

@@ -333,6 +333,8 @@ async def stranger() -> AsyncIterator[tuple[Server, list[str]]]:
         seen.append(request.path)
         if request.path.startswith("/redirects"):
             raise web.HTTPTemporaryRedirect(f"http://{request.host}/caught")
+        if request.path.startswith("/absent"):
+            raise web.HTTPNotFound
         if request.path.startswith("/fails"):
             return web.Response(status=502, text="<h1>Bad Gateway</h1>")
         return web.Response(text="<h1>Hello</h1>", content_type="text/html")
@@ -348,7 +350,12 @@ async def stranger() -> AsyncIterator[tuple[Server, list[str]]]:
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("/redirects", "redirects to"), ("/fails", "answered 502 Bad Gateway"), ("/page", "is not the overlay's API")],
+    [
+        ("/redirects", "redirects to"),
+        ("/fails", "answered 502 Bad Gateway"),
+        ("/page", "is not the overlay's API"),
+        ("/absent", "answered 404 Not Found.\nNo overlay has its API at .*/absent/api/v1"),
+    ],
 )
 async def test_a_server_that_is_no_overlay_gets_a_sentence(
     stranger: tuple[Server, list[str]], path: str, words: str
@@ -358,6 +365,18 @@ async def test_a_server_that_is_no_overlay_gets_a_sentence(
         with pytest.raises(CommandFailed, match=words):
             await connection.call(Call(method="GET", path="/info"), ServerInfo)
     assert seen == [f"{path}/api/v1/info"]  # and no redirect was followed
+
+
+async def test_an_overlay_that_is_asked_at_another_path_says_so(
+    overlay: Running, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OVERLAY_URL names the overlay's own root, not a page below it; what it does not have is another thing."""
+    monkeypatch.setenv("OVERLAY_URL", f"{overlay.url}/simple")
+    told = await command("list")
+    assert told.code == FAILED
+    assert f"No overlay has its API at {overlay.url}/simple/api/v1. Is OVERLAY_URL right" in told.err
+    monkeypatch.setenv("OVERLAY_URL", overlay.url)
+    assert "OVERLAY_URL" not in (await command("show", "demo==9.9")).err
 
 
 # Usage

@@ -291,3 +291,8 @@ async def test_the_address_of_a_file_that_went_live_leads_there(desk: Desk) -> N
             found = await downloads.find(DEMO, WHEEL.upload_id, WHEEL.filename + suffix)
             assert found == Moved(f"https://files.example/{WHEEL.filename}{suffix}")
         await desk.ledger.load((SOURCE,), ())
+    key = history_key(DEMO, WHEEL.upload_id)
+    entry = decode(key, desk.documents.held[key], HistoryEntry)
+    desk.documents.held[key] = encode(replace(entry, live_url="https://files.example/demo.whl?v=1#sha256=0"))
+    found = await downloads.find(DEMO, WHEEL.upload_id, WHEEL.filename + ".metadata")
+    assert found == Moved("https://files.example/demo.whl.metadata?v=1")  # PEP 658 puts it behind the path

@@ -508,6 +508,20 @@ async def test_a_look_says_what_upstream_has_now(desk: Desk) -> None:
     assert desk.papers() == {promotion_key(held.promotion.id)}  # nothing was pushed: it still ends with its lease
 
 
+async def test_a_look_never_uses_a_page_from_before_the_last_push(desk: Desk) -> None:
+    """Such a page shows less for certain, and the run would wait for nothing; later ones may be a second old."""
+    held = await desk.held(WHEEL, SOURCE)
+    await desk.push(held, held.promotion.files[0])
+    oldest = []
+    for passed_s in (0, 0.25, 60):
+        desk.pass_s(passed_s)
+        await desk.promotions.renew(CI, held.promotion.id, 1)
+        await desk.push(held, held.promotion.files[1]) if passed_s == 60 else None
+        await desk.promotions.look(CI, held.promotion.id, 1)
+        oldest.append(desk.upstream.asked[-1][1])
+    assert oldest == [0, 0.25, 0]
+
+
 async def test_what_is_seen_live_is_written_down_once_something_was_pushed(desk: Desk) -> None:
     """By the server's own look, also a file of which the journal had nothing."""
     held = await desk.held(WHEEL, SOURCE)

@@ -130,6 +130,19 @@ async def test_requests_that_are_no_http_have_their_line(config: Config, form: L
         assert " 400 " in line
 
 
+@pytest.mark.parametrize("target", ["http://ci:hunter2@index.example/simple/", "ci:hunter2@index.example:443"])
+async def test_a_credential_in_the_target_is_never_logged(target: str) -> None:
+    """Clients of a proxy send a whole URL (RFC 9112 §3.2.2), or a host: what stands before the @ is theirs alone."""
+    log = io.StringIO()
+    lines = Lines(log)
+    lines.add(note(1, target))
+    lines.add(note(2, "/files/a@b/c"))
+    lines.flush()
+    assert "hunter2" not in log.getvalue()
+    assert "index.example" in log.getvalue()
+    assert '"GET /files/a@b/c"' in log.getvalue()
+
+
 class Pieces(io.StringIO):
     """A stream that keeps what it is given apart."""
 

@@ -233,6 +233,24 @@ async def test_a_release_shows_how_its_last_promotion_ended(overlay: Running) ->
     assert (await call(overlay, "GET", "/projects/demo/1.0")).body["promotion"]["id"] == second["id"]
 
 
+async def test_once_nothing_is_staged_the_last_promotion_is_still_found(overlay: Running) -> None:
+    """What was promoted leaves the stage some day, or is withdrawn: then this is what people look for."""
+    first = await planned(overlay)
+    await journal(overlay, first, 0, "pushing")
+    await call(overlay, "DELETE", f"/promotions/{first['id']}", token=ADMIN)
+    assert (await call(overlay, "DELETE", "/projects/demo/1.0", token=ADMIN)).status == 200
+    said = await call(overlay, "GET", "/projects/demo/1.0")
+    url = f"{overlay.url}/api/v1/promotions/{first['id']}"
+    assert (said.status, said.body["detail"]) == (
+        404,
+        f"Nothing is staged for demo==1.0. Its last promotion (abandoned, by operator): {url}",
+    )
+    async with overlay.get("/project/demo/1.0/") as response:
+        assert response.status == 404
+        assert f'<a href="/api/v1/promotions/{first["id"]}">' in await response.text()
+    assert (await call(overlay, "GET", "/projects/demo/9.9")).body["detail"] == "Nothing is staged for demo==9.9."
+
+
 class OldEvent(msgspec.Struct):
     """An event as clients knew it before there were promotions: all of it is there, and is text."""
 
