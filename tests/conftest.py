@@ -28,15 +28,10 @@ def pytest_configure() -> None:
     for name in [name for name in os.environ if name.startswith("OVERLAY_") and name != "OVERLAY_LIVE"]:
         del os.environ[name]
     # The machine's load decides how long an example takes: neither deadlines nor slow draws are findings.
-    settings.register_profile(
-        "default",
-        deadline=None,
-        derandomize=CI,
-        max_examples=200 if FULL else 50,
-        print_blob=True,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
-    settings.load_profile("default")
+    always = settings(deadline=None, derandomize=CI, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("usual", always, max_examples=200 if FULL else 50)
+    settings.register_profile("few", always, max_examples=10)  # --hypothesis-profile few: on one more interpreter
+    settings.load_profile("usual")
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,8 @@ from tests.lives import (
     World,
 )
 
+pytestmark = pytest.mark.faults
+
 LATER_S: Final = 4e9  # later than any clock here: that of the world, and that of the disk
 
 

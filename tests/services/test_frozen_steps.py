@@ -43,6 +43,8 @@ from tests.lives import (
 )
 from tests.staged import GIVEN_UP
 
+pytestmark = pytest.mark.faults
+
 LATER_S: Final = 4e9
 LEASE_S: Final = 10_000
 PROMOTION: Final = PromotionId("f" * 32)

@@ -28,6 +28,8 @@ from tests.faults import Steps
 from tests.lives import ADDER, ADMIN, DEMO, ONE, START_US, TWO, InlineExecutor, Life, Put, Withdraw, World
 from tests.staged import staged_file
 
+pytestmark = pytest.mark.faults
+
 
 @dataclass(frozen=True)
 class Case:

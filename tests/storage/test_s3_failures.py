@@ -17,6 +17,8 @@ from overlay.storage.s3_client import Bucket, open_bucket
 from overlay.storage.s3_upload import PART_BYTES
 from tests.s3_server import REGION, S3Server, s3_server_in
 
+pytestmark = pytest.mark.faults
+
 KEY = BlobKey("0123456789abcdef0123456789abcdef/demo-1.0.tar.gz")
 # Two attempts of at most half a second (or of none, where connections are refused), a pause, two seconds of tidying up:
 # five in all. The rest is for a machine that has other things to do; boto3's own patience would be far longer.
