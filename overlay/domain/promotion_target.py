@@ -6,12 +6,12 @@ from urllib.parse import urlsplit
 from overlay.domain.promotion import Promotion
 from overlay.domain.promotion_errors import Refusal
 from overlay.domain.promotion_plan import Rules
+from overlay.domain.public_indexes import index_at
 
 _UPLOAD_URLS: Final = {
     "https://pypi.org/simple": "https://upload.pypi.org/legacy/",
     "https://test.pypi.org/simple": "https://test.pypi.org/legacy/",
 }
-_PYPI_HOSTS: Final = frozenset({"upload.pypi.org", "test.pypi.org"})
 
 
 def target_of(simple_url: str, upload_url: str) -> str:
@@ -37,4 +37,4 @@ def rules_at(target: str, chosen: str) -> Rules:
     """Return the rules at the target: the chosen ones, else what its host is known by."""
     if chosen:
         return Rules(chosen)
-    return Rules.PYPI if urlsplit(target).hostname in _PYPI_HOSTS else Rules.PLAIN
+    return Rules.PLAIN if index_at(urlsplit(target).hostname or "") is None else Rules.PYPI

@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from overlay.caching.threads import in_thread
+from overlay.domain.public_indexes import INDEXES
 from overlay.domain.rights import FOREIGN_PREFIX, PREFIX
 from overlay.domain.wire_promotions import PlanView
 from overlay.promote import macaroon, pypirc, tls
 from overlay.promote.errors import Refused
-from overlay.promote.hosts import INDEXES, Target, is_below, without_user
+from overlay.promote.hosts import Target, is_below, without_user
 from overlay.promote.identity import Identity
 from overlay.promote.tools import Credential
 

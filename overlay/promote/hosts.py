@@ -1,26 +1,16 @@
 """Where a promotion goes: which upload URLs are taken, and how they are reached."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from yarl import URL
 
+from overlay.domain.public_indexes import Index, index_at
 from overlay.promote.answers import one_line
 from overlay.promote.errors import Refused
 from overlay.promote.proxies import is_loopback
 
 _NONE: Final = "The overlay's upload URL names no host; its operator mends upload_url under [upstream]."
-
-Index = Literal["pypi.org", "test.pypi.org"]
-
-INDEXES: Final[frozenset[str]] = frozenset({"pypi.org", "test.pypi.org"})
-"""Where the two public indexes' tokens say that they come from."""
-
-_BY_HOST: Final[dict[str, Index]] = {
-    "pypi.org": "pypi.org",
-    "upload.pypi.org": "pypi.org",
-    "test.pypi.org": "test.pypi.org",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +71,7 @@ def _place(url: URL) -> tuple[str, str, int | None, str]:
 
 
 def _index(url: URL) -> Index | None:
-    return _BY_HOST.get((url.host or "").lower())
+    return index_at(url.host or "")
 
 
 def target(raw: str) -> Target:

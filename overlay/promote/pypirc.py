@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from overlay.domain.public_indexes import Index
 from overlay.promote.errors import Refused
-from overlay.promote.hosts import Index, Target
+from overlay.promote.hosts import Target
 
 # These two need no `repository` key.
 _KNOWN: Final[dict[str, Index]] = {"pypi": "pypi.org", "testpypi": "test.pypi.org"}

@@ -330,6 +330,8 @@ def test_releases_of_equal_versions_get_their_pledges_together() -> None:
         ("https://pypi.org/simple", "", "https://upload.pypi.org/legacy/", Rules.PYPI),
         ("https://test.pypi.org/simple/", "", "https://test.pypi.org/legacy/", Rules.PYPI),
         ("https://pypi.org/simple/", "https://devpi.example/root/", "https://devpi.example/root/", Rules.PLAIN),
+        ("https://pypi.org/simple/", "https://pypi.org/legacy/", "https://pypi.org/legacy/", Rules.PYPI),
+        ("https://mirror.example/simple/", "https://PyPI.org/legacy/", "https://PyPI.org/legacy/", Rules.PYPI),
         ("https://mirror.example/pypi.org/simple/", "", "", Rules.PLAIN),
         ("https://pypi.org.example/simple/", "", "", Rules.PLAIN),
         ("http://pypi.org/simple/", "", "", Rules.PLAIN),

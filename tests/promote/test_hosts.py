@@ -2,6 +2,8 @@
 
 import pytest
 
+from overlay.domain.promotion_plan import Rules
+from overlay.domain.promotion_target import rules_at
 from overlay.promote.errors import Ending, Refused
 from overlay.promote.hosts import target
 
@@ -11,6 +13,7 @@ from overlay.promote.hosts import target
     [
         ("https://upload.pypi.org/legacy/", "pypi.org"),
         ("https://UPLOAD.pypi.org:443/legacy/", "pypi.org"),
+        ("https://pypi.org/legacy/", "pypi.org"),
         ("https://test.pypi.org/legacy/", "test.pypi.org"),
         ("https://upload.pypi.org.evil.test/legacy/", None),
         ("https://index.example/pypi/upload", None),
@@ -22,6 +25,13 @@ from overlay.promote.hosts import target
 def test_targets(url: str, index: str | None) -> None:
     """Https anywhere, http on this machine only; the public indexes are known by their exact host."""
     assert target(url).index == index
+
+
+@pytest.mark.parametrize("host", ["pypi.org", "upload.pypi.org", "test.pypi.org", "index.example"])
+def test_whose_rules_hold_and_whose_tokens_fit_is_one_question(host: str) -> None:
+    """Else a token of PyPI's would go there while nobody asks what PyPI refuses."""
+    url = f"https://{host}/legacy/"
+    assert (target(url).index is None) is (rules_at(url, "") is Rules.PLAIN)
 
 
 @pytest.mark.parametrize(
