@@ -181,7 +181,7 @@ def _orders(arguments: argparse.Namespace) -> Sequence[tuple[str, bool]]:
 
 async def _abandon(at: Server, named: Sequence[str], *, json: bool) -> int:
     try:
-        releases = [pledge.release(name) for name in named]
+        releases = [str(pledge.release(name)) for name in named]
     except Misused as err:
         raise CommandFailed(str(err), USAGE) from err
     if not releases:

@@ -14,6 +14,7 @@ from overlay.cli.runner import Runner
 from overlay.cli.tables import printable
 from overlay.domain.quantities import count_words, size_words
 from overlay.domain.wire_promotions import PlanView, PromotedFileView
+from overlay.promote.plan_check import release_of
 from overlay.promote.progress import Progress as Hears
 
 _SHOWN_DIGEST: Final = 16
@@ -178,8 +179,8 @@ def _sizes(plan: PlanView) -> Mapping[str, int]:
 def _heading(plan: PlanView) -> str:
     if plan.promotion is None:
         return "Everything that was named is live already."
-    releases = list(dict.fromkeys(f"{file.project}=={file.version}" for file in plan.promotion.files))
-    return f"Promoting {', '.join(releases)} ({count_words(len(_files(plan)), 'file')}) to {plan.promotion.target}"
+    releases = ", ".join(map(str, dict.fromkeys(map(release_of, plan.promotion.files))))
+    return f"Promoting {releases} ({count_words(len(_files(plan)), 'file')}) to {plan.promotion.target}"
 
 
 def _came(file: PromotedFileView) -> str:

@@ -9,6 +9,7 @@ from overlay.domain.promotion import FileState
 from overlay.domain.wire_promotions import JournalOrder, LookedAtView, PlanView, PromotedFileView, PromotionView
 from overlay.promote.errors import Failed
 from overlay.promote.lease import Lease, patiently
+from overlay.promote.plan_check import release_of
 from overlay.promote.result import Standings
 from overlay.promote.tools import Tools
 
@@ -55,7 +56,7 @@ class Course:
     @property
     def releases(self) -> str:
         """Its releases as the command line takes them."""
-        return " ".join(dict.fromkeys(f"{file.project}=={file.version}" for file in self.promotion.files))
+        return " ".join(map(str, dict.fromkeys(map(release_of, self.promotion.files))))
 
     async def journal(
         self, file: PromotedFileView, state: Journalled, *, attempt: int, status: int | None = None, said: str = ""

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from overlay.domain.errors import BadUpload
 from overlay.domain.filenames import parse
-from overlay.domain.wire_promotions import PlanView, PromotionOrder
+from overlay.domain.names import NormalizedName, ReleaseName
+from overlay.domain.wire_promotions import PlanView, PromotedFileView, PromotionOrder
 from overlay.promote.answers import one_line
 from overlay.promote.errors import Refused
 
@@ -40,18 +41,29 @@ def _differences(order: PromotionOrder, plan: PlanView) -> Iterator[str]:
             yield f"{filename} has the sha256 {one_line(digest)}; {sha256_of[filename]} was pledged."
         elif shown[filename] > 1:
             yield f"{filename} is in it more than once."
+    ordered = {_named(release) for release in order.releases}
     for file in planned:
-        if file.filename in sha256_of and _release(file.filename) not in order.releases:
+        if file.filename in sha256_of and _release(file.filename) not in ordered:
             yield f"{file.filename} is of none of the releases to promote."
-        elif file.filename in sha256_of and f"{file.project}=={file.version}" != _release(file.filename):
+        elif file.filename in sha256_of and release_of(file) != _release(file.filename):
             yield f"{file.filename} is said to be of {one_line(file.project)} {one_line(file.version)}."
     for filename in sorted(sha256_of.keys() - shown.keys()):
         yield f"{filename} was pledged and is missing."
 
 
-def _release(filename: str) -> str:
+def release_of(file: PromotedFileView) -> ReleaseName:
+    """Return the release that a file is said to be of."""
+    return ReleaseName(NormalizedName(file.project), file.version)
+
+
+def _named(release: str) -> ReleaseName:
+    project, _, version = release.partition("==")
+    return ReleaseName(NormalizedName(project), version)
+
+
+def _release(filename: str) -> ReleaseName | None:
     try:
         named = parse(filename)
     except BadUpload:
-        return ""
-    return f"{named.project}=={named.version}"
+        return None
+    return ReleaseName(named.project, named.version)

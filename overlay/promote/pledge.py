@@ -17,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 
 from overlay.domain.errors import BadUpload, InvalidName
 from overlay.domain.filenames import DistributionName, parse
-from overlay.domain.names import project_name
+from overlay.domain.names import ReleaseName, project_name
 from overlay.domain.wire_promotions import Pledge
 from overlay.promote.errors import Misused, PledgeMissing
 from overlay.promote.sums import read_pair, read_sums
@@ -41,7 +41,7 @@ class Pledged:
     """What is to be promoted, and what is expected of it."""
 
     releases: tuple[str, ...]
-    """PROJECT==VERSION, both normalized, sorted."""
+    """PROJECT==VERSION, both normalized, sorted; of versions that are equal (1.0 and 1.0.0) one."""
     pledges: tuple[Pledge, ...]
     """By filename."""
     skipped: tuple[Skipped, ...]
@@ -68,11 +68,11 @@ def collect(named: Sequence[str], expected: Sequence[str]) -> Pledged:
     strays = [Skipped(filename, "is of none of the releases") for filename in found.pledges if filename not in kept]
     pledged = {_release_of(found.pledges[filename][0]) for filename in kept}
     if missing := sorted(ordered - pledged):
-        raise PledgeMissing(missing)
+        raise PledgeMissing([str(name) for name in missing])
     if not kept:
         raise Misused(_nothing(named or expected))
     return Pledged(
-        releases=tuple(sorted(pledged)),
+        releases=tuple(str(name) for name in sorted(pledged)),
         pledges=tuple(Pledge(filename=filename, sha256=digest) for filename, digest in kept.items()),
         skipped=tuple(found.skipped + strays),
     )
@@ -136,19 +136,19 @@ def _is_release(raw: str) -> bool:
     return _RELEASE.fullmatch(raw) is not None and not os.path.lexists(raw)
 
 
-def release(raw: str) -> str:
-    """Normalize PROJECT==VERSION. Raises Misused."""
+def release(raw: str) -> ReleaseName:
+    """Read PROJECT==VERSION. Raises Misused."""
     found = _RELEASE.fullmatch(raw)
     if found is None:
         raise Misused(f"{raw!r} is no release; it looks like demo==1.1.")
     try:
-        return f"{project_name(found[1])}=={Version(found[2])}"
+        return ReleaseName(project_name(found[1]), str(Version(found[2])))
     except (InvalidName, InvalidVersion) as err:
         raise Misused(f"{raw!r} is no release: {err}") from err
 
 
-def _release_of(name: DistributionName) -> str:
-    return f"{name.project}=={name.version}"
+def _release_of(name: DistributionName) -> ReleaseName:
+    return ReleaseName(name.project, name.version)
 
 
 def _digest(path: Path) -> str:

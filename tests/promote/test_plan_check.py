@@ -106,6 +106,12 @@ async def test_what_was_pledged_is_fine() -> None:
         require_pledged(order, one)
 
 
+async def test_equal_versions_are_one_release() -> None:
+    """A plan may spell a version as the file, as the order, or in a third way."""
+    order = replace(order_of(DEMO), releases=("demo==1.1.0",))
+    require_pledged(order, changed(await plan_of(order), version="1.1.0.0"))
+
+
 class Lying(FakePromotions):
     """An overlay that plans something else."""
 

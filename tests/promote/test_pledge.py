@@ -142,7 +142,16 @@ def test_a_file_called_like_a_release_is_a_file(tmp_path: Path, monkeypatch: pyt
 
 def test_releases_are_normalized() -> None:
     """Spelling does not matter."""
-    assert release("De.Mo_x==01.1.0RC1") == "de-mo-x==1.1.0rc1"
+    assert str(release("De.Mo_x==01.1.0RC1")) == "de-mo-x==1.1.0rc1"
+
+
+def test_equal_versions_are_one_release(tmp_path: Path) -> None:
+    """1.0 and 1.0.0 are one to every index: whichever is named, the files of both spellings are meant."""
+    built = (wheel("demo", "1.0.0"), sdist("demo", "1.0"))
+    (tmp_path / "SHA256SUMS").write_text(sums(*built))
+    assert collect(["demo==1.0.0.0"], [str(tmp_path / "SHA256SUMS")]) == Pledged(
+        releases=("demo==1.0.0",), pledges=pledges(*built), skipped=()
+    )
 
 
 @pytest.mark.parametrize(
