@@ -70,6 +70,9 @@ class NothingUpstream:
     async def page(self, project: NormalizedName, *, no_older_than_s: float | None = None) -> UpstreamPage:  # noqa: ARG002
         return UpstreamPage(project=project, body=None, validator=ABSENT, fetched_at_s=0)
 
+    def in_hand(self, project: NormalizedName) -> UpstreamPage | None:  # noqa: ARG002
+        return None
+
     async def known(self, project: NormalizedName) -> UpstreamPage | None:
         return await self.page(project)
 

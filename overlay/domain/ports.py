@@ -119,6 +119,9 @@ class Upstream(Protocol):
         Raises UpstreamUnavailable, UpstreamCorrupt.
         """
 
+    def in_hand(self, project: NormalizedName) -> UpstreamPage | None:
+        """Return the page if `page` would give it to a reader at once, from memory; else None."""
+
     @property
     def trouble(self) -> str:
         """Why the last question to upstream failed, in a sentence without secrets; "" when it was answered."""

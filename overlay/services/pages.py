@@ -4,6 +4,7 @@ Every request reads the ledger's revisions after it began; together with upstrea
 bytes. That is read-your-writes without any invalidation: a page of an older state has another name.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from overlay.domain.errors import UnknownProject
 from overlay.domain.ledger_port import StageLedger
 from overlay.domain.listing import listable
 from overlay.domain.measures import NO_MEASURES, Measures
-from overlay.domain.names import ABSENT, NormalizedName, Revision, Validator
+from overlay.domain.names import ABSENT, NormalizedName, Revision, StageId, Validator
 from overlay.domain.negotiate import content_encoding
 from overlay.domain.page import Encoding, Format, PageKey, Rendition, UpstreamPage, View
 from overlay.domain.ports import Upstream
@@ -73,8 +74,11 @@ class Pages:
 
         Raises UpstreamUnavailable, UpstreamCorrupt (live views only), LedgerUnavailable, UnknownProject.
         """
-        upstream = await (self._upstream.page(project) if view.live else self._upstream.known(project))
-        revisions = await self._ledger.revisions(project, view.stages)
+        upstream = self._upstream.in_hand(project) if view.live else await self._upstream.known(project)
+        if upstream is None and view.live:
+            upstream, revisions = await self._asked(project, view.stages)
+        else:
+            revisions = await self._ledger.revisions(project, view.stages)
         untouched = not any(revisions)
         if untouched and (not view.live or upstream is None or upstream.body is None):
             raise UnknownProject(project)
@@ -94,6 +98,18 @@ class Pages:
     async def close(self) -> None:
         """End what is being rendered."""
         await self._flight.close()
+
+    async def _asked(
+        self, project: NormalizedName, stages: Sequence[StageId]
+    ) -> tuple[UpstreamPage, tuple[Revision, ...]]:
+        """Ask upstream and ledger at the same time; a ledger that fails is the answer, however long upstream takes."""
+        page = asyncio.ensure_future(self._upstream.page(project))
+        try:
+            revisions = await self._ledger.revisions(project, stages)
+        except BaseException:
+            page.cancel()  # what it asked for goes on for others; an error that it has by now counts as seen
+            raise
+        return await page, revisions
 
     async def _render(self, view: View, current: Current) -> Rendition:
         named, upstream = current

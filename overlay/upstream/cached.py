@@ -92,20 +92,24 @@ class CachedUpstream:
         held = self._memory.get(project)
         if held is None:
             held = await self._load(project)
-        now_s = self._now_s()
         if no_older_than_s is not None:
-            return await self._decisive(project, held, now_s - no_older_than_s)
-        if held is not None and held.body is not None and 0 <= now_s - held.fetched_at_s < self._fresh_s:
-            return held  # as `plan` would say, sooner: nearly every request comes by here
-        chosen = Plan.ASK if held is None else self._plan(held, now_s)
-        if held is None or chosen is Plan.ASK:
-            return await self._fetches.run(project, lambda: self._fetch(project))
-        if chosen is Plan.ASK_OR_SERVE:
+            return await self._decisive(project, held, self._now_s() - no_older_than_s)
+        if held is not None and self._serves(held):
+            return held
+        if held is not None and self._plan(held, self._now_s()) is Plan.ASK_OR_SERVE:
             with suppress(UpstreamUnavailable, UpstreamCorrupt):  # the flight logged it
                 return await self._fetches.run(project, lambda: self._fetch(project))
-        elif chosen is Plan.SERVE_AND_ASK:
-            self._fetches.start(project, lambda: self._fetch(project))
-        return held
+            return held
+        return await self._fetches.run(project, lambda: self._fetch(project))
+
+    def in_hand(self, project: NormalizedName) -> UpstreamPage | None:
+        """Return the page if it is in memory and readers get it at once."""
+        held = self._memory.get(project)
+        if held is None:
+            return None
+        if held.body is not None and 0 <= self._now_s() - held.fetched_at_s < self._fresh_s:
+            return held  # as `plan` would say, sooner: nearly every request comes by here
+        return held if self._serves(held) else None
 
     async def known(self, project: NormalizedName) -> UpstreamPage | None:
         """Return the page in hand, however old within `stale_s`; never asks upstream."""
@@ -133,6 +137,13 @@ class CachedUpstream:
     def _missed_lately(self, project: NormalizedName) -> bool:
         missed_at_s = self._missed_at_s.get(project)
         return missed_at_s is not None and 0 <= self._now_s() - missed_at_s < self._fresh_s
+
+    def _serves(self, held: UpstreamPage) -> bool:
+        """Say whether a reader gets this page at once; revalidates it in the background when it is time."""
+        chosen = self._plan(held, self._now_s())
+        if chosen is Plan.SERVE_AND_ASK:
+            self._fetches.start(held.project, lambda: self._fetch(held.project))
+        return chosen in {Plan.SERVE, Plan.SERVE_AND_ASK}
 
     def _plan(self, held: UpstreamPage, now_s: float) -> Plan:
         failed_at_s = self._failed_at_s.get(held.project)

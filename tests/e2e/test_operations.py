@@ -11,11 +11,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.builders import wheel
 from tests.distributed import Backing, backing_in
-from tests.fakes.index import ScriptedIndex
+from tests.fakes.index import Answer, ScriptedIndex
 from tests.running import ADMIN, basic, form
 from tests.served import Served
 
 LIMIT_S = 60.0
+PROMPT_S = 5.0  # alone within a second; upstream is given up after ten
 WORKERS = 2
 
 
@@ -33,10 +34,10 @@ async def index() -> AsyncIterator[ScriptedIndex]:
         yield made
 
 
-async def ask(host: Served, path: str) -> tuple[int, str]:
+async def ask(host: Served, path: str, *, within_s: float = LIMIT_S) -> tuple[int, str]:
     """Ask over a connection of its own, which any worker may take."""
     async with (
-        asyncio.timeout(LIMIT_S),
+        asyncio.timeout(within_s),
         aiohttp.ClientSession() as session,
         session.get(f"{host.url}{path}") as response,
     ):
@@ -96,12 +97,12 @@ async def test_a_probe_is_answered_while_everything_hangs(backing: Backing, inde
     """It names S3, then Redis, too, and is ready again when they are; the metrics say that the ledger is down."""
     async with backing.host("a", index.simple_url, workers=1) as host:
         backing.s3.freeze()
-        status, text = await ask(host, "/-/ready")
+        status, text = await ask(host, "/-/ready", within_s=PROMPT_S)
         parts = json.loads(text)
         assert (status, parts["ledger"]) == (503, "ok")
         assert "store did not answer" in parts["store"]
         backing.redis.pause()
-        status, text = await ask(host, "/-/ready")
+        status, text = await ask(host, "/-/ready", within_s=PROMPT_S)
         assert status == 503
         assert [part for part, state in json.loads(text).items() if state == "ok"] == ["server", "upstream"]
         read = await measured(host)
@@ -113,3 +114,15 @@ async def test_a_probe_is_answered_while_everything_hangs(backing: Backing, inde
         async with asyncio.timeout(LIMIT_S):
             while (await ask(host, "/-/ready"))[0] != 200:
                 await asyncio.sleep(0.05)
+
+
+async def test_a_page_fails_at_once_while_upstream_and_ledger_hang(backing: Backing, index: ScriptedIndex) -> None:
+    """Also one that is not in hand: who knows that half of it is missing does not wait for the other half."""
+    stalled = asyncio.Event()
+    index.script("cold", Answer(b"", gate=stalled))
+    async with backing.host("a", index.simple_url, workers=1) as host:
+        backing.redis.pause()
+        status, text = await ask(host, "/simple/cold/", within_s=PROMPT_S)
+        assert (status, "ledger" in text) == (503, True), text
+        backing.redis.resume()
+        stalled.set()

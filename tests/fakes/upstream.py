@@ -42,6 +42,9 @@ class MemoryUpstream:
         validator = ABSENT if body is None else Validator(hashlib.sha256(body).hexdigest())
         return UpstreamPage(project=project, body=body, validator=validator, fetched_at_s=0)
 
+    def in_hand(self, project: NormalizedName) -> UpstreamPage | None:  # noqa: ARG002
+        return None
+
     async def known(self, project: NormalizedName) -> UpstreamPage | None:
         return None if self.down else await self.page(project)
 

@@ -37,6 +37,9 @@ class Known:
 
     trouble = ""
 
+    def in_hand(self, project: NormalizedName) -> UpstreamPage | None:
+        return self.pages.get(project)
+
     async def known(self, project: NormalizedName) -> UpstreamPage | None:
         return self.pages.get(project)
 

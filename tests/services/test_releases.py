@@ -43,6 +43,9 @@ class Upstream:
         body = b'{"files":[]}' if self.has_project else None
         return UpstreamPage(project=project, body=body, validator=ABSENT, fetched_at_s=0)
 
+    def in_hand(self, project: NormalizedName) -> UpstreamPage | None:  # noqa: ARG002
+        return None
+
     async def known(self, project: NormalizedName) -> UpstreamPage | None:  # noqa: ARG002
         return None
 
