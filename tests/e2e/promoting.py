@@ -20,6 +20,7 @@ from overlay.cli.promote_report import PromoteReport
 from overlay.config.tables import PromoteConfig, UpstreamConfig
 from overlay.domain.wire_promotions import PromotionList, PromotionView
 from tests.builders import Built, sdist, wheel
+from tests.fakes.index import JSON
 from tests.pypi.orders import TOKEN, Order, Token
 from tests.pypi.process import PypiProcess
 from tests.pypi.server import pypi
@@ -108,6 +109,19 @@ class Here:
     store: Path
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A file on a page."""
+
+    url: str
+    sha256: str
+
+    @property
+    def is_staged(self) -> bool:
+        """It is the overlay's own."""
+        return self.url.startswith("../../files/")
+
+
 @dataclass
 class Stage:
     """An overlay in front of an upstream, with what is to be promoted."""
@@ -143,11 +157,15 @@ class Stage:
 
     async def page(self, project: str) -> Mapping[str, str]:
         """Return the digests on a project's page, by filename; what a reader sees now."""
-        headers = {"Accept": "application/vnd.pypi.simple.v1+json"}
+        return {filename: file.sha256 for filename, file in (await self.listed(project)).items()}
+
+    async def listed(self, project: str) -> Mapping[str, Listed]:
+        """Return the files on a project's page, by filename; what a reader sees now."""
+        headers = {"Accept": JSON}
         async with self.session.get(f"{self.served.url}/simple/{project}/", headers=headers) as answer:
             assert answer.status == 200, await answer.text()
             files = (await answer.json(content_type=None))["files"]
-        return {file["filename"]: file["hashes"]["sha256"] for file in files}
+        return {file["filename"]: Listed(file["url"], file["hashes"]["sha256"]) for file in files}
 
 
 @contextlib.asynccontextmanager

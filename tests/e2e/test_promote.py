@@ -1,98 +1,35 @@
 """`overlay promote` against a scripted PyPI: a release goes live, exactly its bytes, without a gap."""
 
-import asyncio
 import hashlib
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import jsonschema  # type: ignore[import-untyped]
 import msgspec
 import pytest
 
 from overlay.cli.promote_report import PromoteReport
 from tests.builders import Built, wheel
-from tests.e2e.promoting import Stage, demo, scripted
+from tests.e2e.promoting import demo, scripted
 from tests.pypi.builders import FLAG_DAY, flag_day
 from tests.pypi.faults import Answer, Fault, Point
 from tests.pypi.orders import TOKEN, WrongDigest, live
 
 
 async def test_a_release_goes_live_as_it_was_staged(tmp_path: Path) -> None:
-    """The wheel first; each file once; the page shows both files at every moment, before, meanwhile and after."""
+    """The wheel first; each file once; the report and the receipt say so."""
     built = demo()
     async with scripted(tmp_path, built) as (pypi, stage):
         job = stage.job(*built, TWINE_PASSWORD=TOKEN)
         wanted = {one.filename: one.sha256 for one in built}
-        polling, enough = [], asyncio.Event()
-
-        async def poll() -> None:
-            while not enough.is_set():
-                polling.append(dict(await stage.page("demo")))
-
-        reader = asyncio.ensure_future(poll())
         ran = await job.run("--json", *job.dist)
-        enough.set()
-        await reader
         assert ran.code == 0, ran.err + ran.out
         assert ran.report.outcome == "live"
         assert {file.filename: file.sha256 for file in ran.report.files} == wanted
         recording = await pypi.recording()
         assert recording.stored() == [built[0].filename, built[1].filename]
         assert len(recording.posts()) == 2
-        assert all(page == wanted for page in polling)
         (promotion,) = await stage.promotions("demo==1.1")
         assert promotion.state == "live"
-
-
-async def test_pip_installs_from_upstream_what_was_promoted(tmp_path: Path) -> None:
-    """The very bytes that were tested."""
-    built = demo()
-    async with scripted(tmp_path, built) as (pypi, stage):
-        job = stage.job(*built, TWINE_PASSWORD=TOKEN)
-        assert (await job.run(*job.dist)).code == 0
-        words = ("install", "--no-deps", "--target", str(tmp_path / "site"), "--no-cache-dir")
-        pip = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-m", "pip", *words, "--index-url", pypi.simple_url, "demo==1.1"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert pip.returncode == 0, pip.stderr
-        assert (tmp_path / "site" / "demo-1.1.dist-info").is_dir()
-
-
-async def normalized(session: aiohttp.ClientSession, stage: Stage, project: str) -> Mapping[str, Any]:
-    """Read a page as installers do, without where its files lie and when they came."""
-    headers = {"Accept": "application/vnd.pypi.simple.v1+json"}
-    async with session.get(f"{stage.served.url}/simple/{project}/", headers=headers) as answer:
-        page: dict[str, Any] = await answer.json(content_type=None)
-    for entry in page["files"]:
-        # The old spelling of core-metadata, and defaults: to say them or not is the index's habit.
-        for key in ("url", "upload-time", "data-dist-info-metadata"):
-            entry.pop(key, None)
-        assert entry.pop("yanked", False) is False
-        assert entry.pop("provenance", None) is None
-        if entry.get("core-metadata") is False:
-            del entry["core-metadata"]
-    page["files"].sort(key=lambda entry: entry["filename"])
-    return {key: page[key] for key in ("name", "versions", "files")}
-
-
-async def test_the_page_after_a_promotion_is_the_one_before(tmp_path: Path) -> None:
-    """But for where the files lie and when they came: an installer resolves the same."""
-    built = demo()
-    async with scripted(tmp_path, built) as (_, stage), aiohttp.ClientSession() as session:
-        before = await normalized(session, stage, "demo")
-        job = stage.job(*built, TWINE_PASSWORD=TOKEN)
-        assert (await job.run(*job.dist)).code == 0
-        await asyncio.sleep(1.1)  # upstream's page is read again after fresh_s
-        await stage.page("demo")
-        assert await normalized(session, stage, "demo") == before
 
 
 # Other bytes

@@ -1,30 +1,106 @@
-"""`overlay promote` to other people's index servers: devpi and pypiserver."""
+"""`overlay promote` to devpi, pypiserver and a scripted PyPI: the tested bytes go live, and no reader misses them."""
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-import aiohttp
 import pytest
 
 from tests.clients import Clients
-from tests.e2e.promoting import demo, staged
+from tests.e2e.promoting import Job, Listed, Stage, demo, scripted, staged
+from tests.e2e.readings import digests
 from tests.e2e.servers import SERVERS
+from tests.pypi.faults import Fault, Hang, Point
+from tests.pypi.orders import TOKEN, OpenGate
+from tests.pypi.process import PypiProcess
+
+BUILT: Final = demo()
+WANTED: Final = {one.filename: one.sha256 for one in BUILT}
+ONLY: Final = [("--only-binary", ":all:"), ("--no-binary", ":all:", "--no-build-isolation")]
+LIVE_S: Final = 30.0
 
 
-@pytest.mark.parametrize("kind", SERVERS)
-async def test_a_release_is_promoted_to_another_index(kind: str, tmp_path: Path, clients: Clients) -> None:
-    """With a user name and a password; what counts is their simple page. The second run has nothing to do."""
-    built = demo()
+@dataclass(frozen=True)
+class Place:
+    """An index with an overlay in front of it, and a job that may upload there."""
+
+    stage: Stage
+    simple_url: str
+    origin: str
+    job: Job
+    pypi: PypiProcess | None = None
+    """The scripted one: there the sdist waits, pushed but not stored."""
+
+
+@contextlib.asynccontextmanager
+async def place(kind: str, folder: Path, clients: Clients) -> AsyncIterator[Place]:
+    """Run one until the block ends; the release is staged."""
+    if kind == "pypi":
+        async with scripted(folder, BUILT) as (pypi, stage):
+            await pypi.do(Fault(at=Point.RECEIVED, action=Hang("sdist"), subject=BUILT[1].filename))
+            yield Place(stage, pypi.simple_url, pypi.url, stage.job(*BUILT, TWINE_PASSWORD=TOKEN), pypi)
+        return
     async with (
         SERVERS[kind](clients) as server,
-        staged(tmp_path, server.simple_url, server.upload_url, built) as stage,
-        aiohttp.ClientSession() as session,
+        staged(folder, server.simple_url, server.upload_url, BUILT) as stage,
     ):
-        job = stage.job(*built, TWINE_USERNAME=server.username, TWINE_PASSWORD=server.password)
-        ran = await job.run("--json", *job.dist)
-        assert ran.code == 0, ran.report.problem
-        async with session.get(f"{server.simple_url}demo/") as answer:
-            page = await answer.text()
-        assert all(one.filename in page for one in built)
-        assert {one.filename: one.sha256 for one in built}.items() <= (await stage.page("demo")).items()
-        again = await job.run("--json", *job.dist)
+        job = stage.job(*BUILT, TWINE_USERNAME=server.username, TWINE_PASSWORD=server.password)
+        origin = "/".join(server.simple_url.split("/")[:3])
+        yield Place(stage, server.simple_url, origin, job)
+
+
+class Reader:
+    """Reads the page again and again until upstream has all of it; both files are there every time."""
+
+    def __init__(self, there: Place) -> None:
+        self.began = asyncio.Event()
+        self.halfway = asyncio.Event()
+        self.pages: list[Mapping[str, Listed]] = []
+        self._there = there
+
+    async def read(self) -> None:
+        while not self.pages or not all(map(self.is_live, self.pages[-1].values())):
+            page = await self._there.stage.listed("demo")
+            assert {filename: file.sha256 for filename, file in page.items()} == WANTED
+            assert all(file.is_staged or self.is_live(file) for file in page.values())
+            self.pages.append(page)
+            self.began.set()
+            if any(map(self.is_live, page.values())):
+                self.halfway.set()
+            await asyncio.sleep(0.02)
+
+    def is_live(self, file: Listed) -> bool:
+        return file.url.startswith(f"{self._there.origin}/")
+
+
+@pytest.mark.parametrize("kind", [*SERVERS, "pypi"])
+async def test_a_release_goes_live_as_it_was_tested(kind: str, tmp_path: Path, clients: Clients) -> None:
+    """At every moment both files are on the page, as staged or as live; pip gets the very bytes from upstream."""
+    async with place(kind, tmp_path, clients) as there:
+        reader = Reader(there)
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(reader.read())
+            await reader.began.wait()
+            running = tasks.create_task(there.job.run("--json", *there.job.dist))
+            if there.pypi is not None:
+                await reader.halfway.wait()
+                await there.pypi.do(OpenGate("sdist"))
+            ran = await running
+            assert ran.code == 0, ran.report.problem
+            async with asyncio.timeout(LIVE_S):
+                await reading
+        assert len(reader.pages) >= 10
+        assert all(file.is_staged for file in reader.pages[0].values())
+        if there.pypi is not None:
+            assert [BUILT[0].filename] in [
+                [name for name in page if reader.is_live(page[name])] for page in reader.pages
+            ]
+        where = there.simple_url, "demo==1.1", tmp_path / "pip", "--no-deps"
+        for pip in await asyncio.gather(*(clients.pip_download(*where, *only) for only in ONLY)):
+            assert pip.code == 0, pip.output
+        assert digests(*(tmp_path / "pip").iterdir()) == WANTED
+        again = await there.job.run("--json", *there.job.dist)
         assert again.code == 0, again.report.problem
