@@ -7,10 +7,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from overlay import __version__
 from overlay.cli.commands import add_commands
 from overlay.cli.outcome import DONE, FAILED, CommandFailed
+from overlay.cli.outlet import Outlet, give_up
+from overlay.cli.runner import Runner
 from overlay.cli.tables import printable
 
 _HAPPY_PATH = """\
@@ -33,31 +36,45 @@ OVERLAY_URL names the server and OVERLAY_TOKEN holds the token for it; help in a
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` is without the program's name."""
-    arguments = parser().parse_args(argv)
+    _open_what_is_closed()
+    try:
+        return _run(parser().parse_args(argv))
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                give_up(stream)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     run: Callable[[argparse.Namespace], int] = arguments.run
+    said = Outlet(sys.stderr)
     try:
         code = run(arguments)
         sys.stdout.flush()
     except CommandFailed as err:
         for line in str(err).splitlines():
-            sys.stderr.write(f"overlay: {printable(line)}\n")
+            said.write(Runner.of(os.environ).inert(f"overlay: {printable(line)}") + "\n")
         return err.code
     except KeyboardInterrupt:
         return FAILED
-    except BrokenPipeError:
-        # The reader went away (`overlay list | head`); the interpreter must not fail again when it flushes at exit.
-        _give_up_output()
+    except BrokenPipeError:  # the reader went away: `overlay list | head`
         return DONE
     except OSError as err:
-        sys.stderr.write(f"overlay: the output cannot be written: {err.strerror or err}\n")
-        _give_up_output()
+        said.write(f"overlay: the output cannot be written: {err.strerror or err}\n")
         return FAILED
     return code
 
 
-def _give_up_output() -> None:
-    """Send what is still buffered nowhere: the interpreter would fail with it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _open_what_is_closed() -> None:
+    """Give every standard stream a descriptor (`2>&-` takes it away): else a connection gets its number, and words."""
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open()  # noqa: SIM115 - it stays open as long as the process
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - as above
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - as above
 
 
 def parser() -> argparse.ArgumentParser:

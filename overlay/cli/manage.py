@@ -9,6 +9,7 @@ import msgspec
 
 from overlay.cli.client import Call, Server, run, server
 from overlay.cli.outcome import DONE, FAILED, CommandFailed
+from overlay.cli.runner import Runner
 from overlay.cli.tables import printable, table
 from overlay.domain.quantities import count_words, minute_words, size_words
 from overlay.domain.wire import (
@@ -111,7 +112,12 @@ def shown(release: ReleaseView) -> str:
 
 def print_json(value: object) -> None:
     """Print the API's JSON, indented."""
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    print(json_text(value))
+
+
+def json_text(value: object) -> str:
+    """Form the API's JSON, indented, so that it commands nothing to whoever reads it beside people."""
+    return Runner.of(os.environ).inert_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def _promotion(promotion: ReleasePromotionView) -> str:

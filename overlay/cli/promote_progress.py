@@ -1,15 +1,15 @@
 """What `overlay promote` shows while it works, on standard error: bars on a terminal, one line a step elsewhere."""
 
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final, TextIO
+from typing import IO, Final, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
+from overlay.cli.outlet import Outlet
 from overlay.cli.runner import Runner
 from overlay.cli.tables import printable
 from overlay.domain.quantities import count_words, size_words
@@ -21,13 +21,12 @@ _SHOWN_DIGEST: Final = 16
 
 
 @contextmanager
-def shown(environment: Mapping[str, str] = os.environ, stream: TextIO | None = None) -> Iterator[Hears]:
-    """Show a run on standard error as long as the block lasts."""
-    out = sys.stderr if stream is None else stream
+def shown(out: Outlet, environment: Mapping[str, str] = os.environ) -> Iterator[Hears]:
+    """Show a run as long as the block lasts. What it hears raises nothing, also once nobody reads it."""
     if not out.isatty() or environment.get("CI"):
         yield Lines(out, Runner.of(environment))
         return
-    console = Console(file=out, highlight=False)
+    console = Console(file=cast("IO[str]", out), highlight=False)
     columns = (
         SpinnerColumn(finished_text="✓"),
         TextColumn("{task.description}", markup=False),
@@ -42,7 +41,7 @@ def shown(environment: Mapping[str, str] = os.environ, stream: TextIO | None = N
 class Lines:
     """One line a step, for logs; in GitHub Actions warnings and secrets as its runner reads them."""
 
-    def __init__(self, out: TextIO, runner: Runner) -> None:
+    def __init__(self, out: Outlet, runner: Runner) -> None:
         self._out = out
         self._runner = runner
         self._waited_for: tuple[tuple[str, ...], str] = ((), "")

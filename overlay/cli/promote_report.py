@@ -1,6 +1,6 @@
 """How `overlay promote` says how it ended: for people, as JSON, and as GitHub's step summary."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -48,6 +48,8 @@ class PromoteReport(Struct, frozen=True, kw_only=True):
     ignored: tuple[IgnoredView, ...] = ()
     refusals: tuple[RefusalView, ...] = ()
     """Why the overlay planned nothing: every reason."""
+    receipt: str | None = None
+    """The receipt's URL; null as long as the promotion has not ended."""
 
 
 def report(result: Result) -> PromoteReport:
@@ -63,6 +65,7 @@ def report(result: Result) -> PromoteReport:
         planned_at=result.planned_at,
         ignored=result.ignored,
         refusals=result.refusals,
+        receipt=result.receipt or None,
     )
 
 
@@ -72,6 +75,7 @@ def closing(result: Result, runner: Runner = _NOBODY) -> str:
     lines = [table(("FILE", "STATE", "URL"), rows)] if rows else []
     lines += [f"{file.filename}: {file.attestations}\n" for file in result.files if file.attestations]
     lines += [f"{sentence}\n" for sentence in _ignored(result)]
+    lines += [f"{line}\n" for line in _promotion(result)]
     lines.append(_sentence(result) + "\n")
     # Nothing may steer the terminal, nor whoever else reads it.
     return "".join(f"{runner.inert(printable(line))}\n" for text in lines for line in text.splitlines())
@@ -95,8 +99,8 @@ def summary_of(result: Result) -> str:
         lines.append("")
     for sentence in _ignored(result):
         lines += [_cell(sentence), ""]
-    if result.who is not None:
-        lines += [_cell(f"Planned by {result.who}, {result.planned_at}."), ""]
+    for line in _promotion(result):
+        lines += [_cell(line), ""]
     return "\n".join(lines) + "\n"
 
 
@@ -120,12 +124,35 @@ def _sentence(result: Result) -> str:
             return "All files are live."
         case "accepted":
             return f"{result.target} accepted all files; the overlay notices when they are live (--no-wait)."
-        case _ if result.may_be_out:
-            return f"{result.problem}\nSome of it may be out. The same command goes on where this one stopped."
-        case _ if any(file.state is FileState.LIVE for file in result.files):
-            return f"{result.problem}\nThe files shown as live are out; nothing else is."
         case _:
-            return f"{result.problem}\nNothing was pushed."
+            return f"{result.problem}\n{_out(result)}"
+
+
+def _out(result: Result) -> str:
+    """Say what is out though the run ended before its end."""
+    if result.may_be_out:
+        return "Some of it may be out. The same command goes on where this one stopped."
+    if any(file.state is FileState.LIVE for file in result.files):
+        return "The files shown as live are out; nothing else is."
+    if result.promotion is None:
+        return f"This run pushed nothing{_earlier(result.releases)}."
+    return "Nothing was pushed."
+
+
+def _earlier(releases: Sequence[str]) -> str:
+    """Say where it stands what another run pushed: of that nobody told this one."""
+    if not releases:
+        return ""
+    looks = ", ".join(f"`overlay show {release}`" for release in releases)
+    return f"; {looks} {'says' if len(releases) == 1 else 'say'} how far an earlier one came"
+
+
+def _promotion(result: Result) -> list[str]:
+    """Say what this promotion is called, whose it is, and where its receipt is; nothing where there is none."""
+    if result.promotion is None:
+        return []
+    receipt = f" Receipt: {result.receipt}" if result.receipt else ""
+    return [f"Promotion {result.promotion}, planned by {result.who}, {result.planned_at}.{receipt}"]
 
 
 def _ignored(result: Result) -> list[str]:

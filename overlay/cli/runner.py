@@ -26,6 +26,11 @@ class Runner:
         whole = line.replace("##[", "## [")
         return f"> {whole}" if whole.lstrip().startswith("::") else whole
 
+    def inert_json(self, text: str) -> str:
+        """Return JSON so that it commands nothing and means the same; none of its lines begins with a colon."""
+        # RFC 8259 §7: "Any character may be escaped." Outside of a string there is no `#`.
+        return text.replace("#", "\\u0023") if self.is_github else text
+
     def warning(self, line: str) -> str:
         """Form a warning of a line without control characters."""
         return f"::warning::{_data(line)}" if self.is_github else f"warning: {line}"

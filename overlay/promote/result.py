@@ -57,6 +57,12 @@ class Result:
     """The refusals that were ignored by wish."""
     refusals: tuple[RefusalView, ...] = ()
     """Why the overlay planned nothing."""
+    releases: tuple[str, ...] = ()
+    """What was to be promoted (PROJECT==VERSION), where there is no plan of it."""
+    ended: bool = False
+    """The overlay saw all of it live and closed the promotion."""
+    receipt: str = ""
+    """The URL of the receipt; "" while there is none, or where nobody knows the overlay's URL."""
 
     @property
     def may_be_out(self) -> bool:

@@ -204,6 +204,7 @@ def _result(course: Course, problem: PromoteError | None) -> Result:
         who=course.promotion.who,
         planned_at=course.promotion.planned_at,
         ignored=course.promotion.ignored,
+        ended=course.standings.ended,
     )
 
 

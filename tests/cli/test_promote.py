@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from overlay.cli.promote_report import PromoteReport
-from overlay.domain.wire_promotions import PromotionList
+from overlay.domain.wire_promotions import PromotionList, PromotionView
 from tests.cli.conftest import Command
 from tests.e2e.promoting import demo, scripted
 from tests.pypi.faults import Fault, Hang, Point
@@ -90,6 +90,35 @@ async def test_a_refusal_of_the_plan_names_its_rules_as_json(tmp_path: Path) -> 
     assert ran.code == 3
     assert ran.report.refusals
     assert all(refusal.sentence in ran.report.problem for refusal in ran.report.refusals)
+
+
+async def test_a_refusal_of_the_plan_does_not_speak_for_earlier_runs(tmp_path: Path) -> None:
+    """Nobody told this run what is out: it says what it did, and what shows the rest."""
+    async with scripted(tmp_path, ()) as (_, stage):
+        job = stage.job(WHEEL, TWINE_PASSWORD=TOKEN)
+        ran = await job.run(*job.dist)
+    assert ran.code == 3
+    assert ran.out.endswith("This run pushed nothing; `overlay show demo==1.1` says how far an earlier one came.\n")
+
+
+async def test_the_receipt_is_where_the_report_says(tmp_path: Path) -> None:
+    """Once all is live."""
+    async with scripted(tmp_path, BUILT) as (_, stage):
+        job = stage.job(*BUILT, TWINE_PASSWORD=TOKEN)
+        ran = await job.run("--json", *job.dist)
+        assert ran.report.receipt is not None
+        async with stage.session.get(ran.report.receipt) as answer:
+            receipt = msgspec.json.decode(await answer.read(), type=PromotionView)
+        assert (receipt.id, receipt.state) == (ran.report.promotion, "live")
+
+
+async def test_a_run_that_does_not_wait_has_no_receipt_yet(tmp_path: Path) -> None:
+    """There is one when the overlay has seen all of it live."""
+    async with scripted(tmp_path, BUILT) as (_, stage):
+        job = stage.job(*BUILT, TWINE_PASSWORD=TOKEN)
+        ran = await job.run("--json", "--no-wait", *job.dist)
+    assert (ran.code, ran.report.outcome, ran.report.receipt) == (0, "accepted", None)
+    assert ran.report.promotion is not None
 
 
 async def test_a_full_disk_is_not_taken_for_the_output(tmp_path: Path) -> None:

@@ -4,12 +4,15 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from overlay.cli.manage import json_text
+from overlay.cli.outlet import Outlet
 from overlay.cli.promote_progress import Lines, shown
-from overlay.cli.promote_report import closing, report, summarize, summary_of
+from overlay.cli.promote_report import PromoteReport, closing, report, summarize, summary_of
 from overlay.cli.runner import Runner
 from overlay.domain.promotion import FileState
 from overlay.domain.wire_promotions import IgnoredView, LiveFileView, PlanView, PromotedFileView, PromotionView
@@ -101,6 +104,19 @@ def test_the_end_says_what_is_out_and_what_is_not(ended: Result, outcome: str, s
     assert all(one.filename in closing(ended) for one in ended.files)
 
 
+def test_without_a_plan_only_of_this_run_is_said_what_it_pushed() -> None:
+    """An earlier one may have got far; whoever asks the overlay learns how far."""
+    ended = Result(ending=Ending.REFUSED, promotion=None, target="", files=(), problem="Another run goes on.")
+    assert closing(ended) == "Another run goes on.\nThis run pushed nothing.\n"
+    releases = ("demo==1.1", "other==1.0")
+    assert closing(replace(ended, releases=releases[:1])).endswith(
+        "This run pushed nothing; `overlay show demo==1.1` says how far an earlier one came.\n"
+    )
+    assert closing(replace(ended, releases=releases)).endswith(
+        "; `overlay show demo==1.1`, `overlay show other==1.0` say how far an earlier one came.\n"
+    )
+
+
 def test_upstreams_words_are_shown_with_a_file_that_did_not_go_out() -> None:
     """With its status; and not with one that did."""
     refused = file(SDIST, FileState.PUSHING, status=400, said="Only one sdist may be uploaded per release.")
@@ -132,9 +148,21 @@ def test_who_promoted_when_and_against_which_rules_is_told() -> None:
     ended = replace(result(file()), who="ci", planned_at="2026-01-31T08:15:00Z", ignored=(ignored,))
     assert "Ignored by wish (local-version): PyPI takes no local versions.\n" in closing(ended)
     assert "Ignored by wish (local-version): PyPI" in summary_of(ended)
-    assert "Planned by ci, 2026-01-31T08:15:00Z." in summary_of(ended)
+    planned = f"Promotion {'1' * 32}, planned by ci, 2026-01-31T08:15:00Z.\n"
+    assert planned in closing(ended)
+    assert planned in summary_of(ended)
     told = report(ended)
     assert (told.ignored, told.who, told.planned_at) == ((ignored,), "ci", "2026-01-31T08:15:00Z")
+    assert told.receipt is None
+
+
+def test_where_the_receipt_is_is_told_once_there_is_one() -> None:
+    """In words, as JSON and in the summary."""
+    url = f"https://overlay.test/api/v1/promotions/{'1' * 32}"
+    ended = replace(result(file()), who="ci", planned_at="2026-01-31T08:15:00Z", receipt=url)
+    assert f" Receipt: {url}\n" in closing(ended)
+    assert f" Receipt: {url}\n" in summary_of(ended)
+    assert report(ended).receipt == url
 
 
 @given(st.text())
@@ -150,7 +178,7 @@ def test_what_others_say_cannot_leave_its_cell(said: str) -> None:
 def test_a_log_has_one_line_a_step() -> None:
     """And does not repeat what it waits for."""
     out = io.StringIO()
-    lines = Lines(out, Runner(is_github=False))
+    lines = Lines(Outlet(out), Runner(is_github=False))
     lines.planned(plan("planned", "pushed"))
     for done_bytes in (0, 1024, 2048):
         lines.fetched(WHEEL, done_bytes)
@@ -176,7 +204,7 @@ def test_a_log_has_one_line_a_step() -> None:
 def test_githubs_runner_is_told_of_warnings_and_secrets() -> None:
     """In the form that it reads; a warning of two lines is two."""
     out = io.StringIO()
-    lines = Lines(out, Runner(is_github=True))
+    lines = Lines(Outlet(out), Runner(is_github=True))
     lines.mask("pypi-secret")
     lines.warned("one\ntwo")
     assert out.getvalue() == "::add-mask::pypi-secret\n::warning::one\n::warning::two\n"
@@ -186,7 +214,7 @@ def test_githubs_runner_is_told_of_warnings_and_secrets() -> None:
 def test_nobody_elses_words_command_githubs_runner(said: str, has_two_lines: bool) -> None:  # noqa: FBT001 - drawn
     """It obeys `::` where a line begins and `##[` anywhere; what a plan and an index say goes into our lines."""
     out = io.StringIO()
-    lines = Lines(out, Runner(is_github=True))
+    lines = Lines(Outlet(out), Runner(is_github=True))
     lines.live(said, None)
     lines.waiting([], said)
     words = f"No.\n{said}" if has_two_lines else said
@@ -195,10 +223,24 @@ def test_nobody_elses_words_command_githubs_runner(said: str, has_two_lines: boo
     assert said in closing(result(ending=Ending.REFUSED, problem=words))
 
 
+@given(st.text(alphabet=st.sampled_from('#[]:"\\ \n') | st.characters()))
+def test_nobody_elses_words_command_githubs_runner_in_json(said: str) -> None:
+    """It means the same as everywhere else, and `##[` is nowhere in it."""
+    told = report(result(file(said=said), ending=Ending.REFUSED, problem=f"##[add-mask]{said}"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.delenv("GITHUB_ACTIONS", raising=False)
+        plain = json_text(told)
+        patched.setenv("GITHUB_ACTIONS", "true")
+        text = json_text(told)
+    assert "##[add-mask]" in plain
+    assert not any(line.lstrip().startswith("::") or "##[" in line for line in text.splitlines())
+    assert msgspec.json.decode(text, type=PromoteReport) == msgspec.json.decode(plain, type=PromoteReport) == told
+
+
 def test_a_warning_is_shown_to_githubs_runner_as_it_is() -> None:
     """It reads %0A as the end of a line."""
     out = io.StringIO()
-    lines = Lines(out, Runner(is_github=True))
+    lines = Lines(Outlet(out), Runner(is_github=True))
     lines.warned("100%0A::error::x")
     lines.mask("50%25")
     assert out.getvalue() == "::warning::100%250A::error::x\n::add-mask::50%2525\n"
@@ -207,11 +249,11 @@ def test_a_warning_is_shown_to_githubs_runner_as_it_is() -> None:
 def test_a_wait_for_another_run_is_said_once() -> None:
     """In a log and above the bars, where there is no file to name yet."""
     log, terminal = io.StringIO(), Terminal()
-    lines = Lines(log, Runner(is_github=False))
+    lines = Lines(Outlet(log), Runner(is_github=False))
     for _ in range(2):
         lines.waiting((), "Another run goes on.")
     assert log.getvalue() == "waiting: Another run goes on.\n"
-    with shown({"TERM": "xterm"}, terminal) as progress:
+    with shown(Outlet(terminal), {"TERM": "xterm"}) as progress:
         for _ in range(2):
             progress.waiting((), "Another run goes on.")
     assert terminal.getvalue().count("waiting: Another run goes on.") == 1
@@ -220,7 +262,7 @@ def test_a_wait_for_another_run_is_said_once() -> None:
 def test_nothing_to_do_is_said() -> None:
     """All that was named is live."""
     out = io.StringIO()
-    Lines(out, Runner(is_github=False)).planned(plan())
+    Lines(Outlet(out), Runner(is_github=False)).planned(plan())
     assert out.getvalue() == f"Everything that was named is live already.\n  {WHEEL} is live already\n"
 
 
@@ -232,7 +274,7 @@ class Terminal(io.StringIO):
 def test_a_terminal_shows_the_plan_and_bars() -> None:
     """And what is live stays to be read above them."""
     out = Terminal()
-    with shown({"TERM": "xterm"}, out) as progress:
+    with shown(Outlet(out), {"TERM": "xterm"}) as progress:
         progress.planned(plan("planned", "planned"))
         progress.fetched(WHEEL, 2048)
         progress.pushing(WHEEL, 1024)
@@ -252,6 +294,6 @@ def test_a_terminal_shows_the_plan_and_bars() -> None:
 def test_ci_gets_lines_even_where_it_pretends_to_be_a_terminal() -> None:
     """Bars would fill its log."""
     out = Terminal()
-    with shown({"CI": "true"}, out) as progress:
+    with shown(Outlet(out), {"CI": "true"}) as progress:
         progress.pushed(WHEEL)
     assert out.getvalue() == f"accepted {WHEEL}\n"

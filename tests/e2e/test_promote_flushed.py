@@ -293,7 +293,7 @@ async def two(made: Hosts, folder: Path) -> AsyncIterator[list[Stage]]:
 
 
 def said_how_it_stands(ran: Ran) -> bool:
-    words = ("The same command goes on where this one stopped.", "Nothing was pushed.")
+    words = ("The same command goes on where this one stopped.", "This run pushed nothing", "Nothing was pushed.")
     return ran.code == 1 and any(sentence in ran.out for sentence in words)
 
 
