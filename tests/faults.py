@@ -319,6 +319,10 @@ class FaultyLedger:
         self._steps.alive()
         return await self._inner.index()
 
+    async def latest(self, most: int) -> tuple[NormalizedName, ...]:
+        self._steps.alive()
+        return await self._inner.latest(most)
+
     async def names(self, stages: Sequence[StageId]) -> tuple[Revision, tuple[NormalizedName, ...]]:
         self._steps.alive()
         return await self._inner.names(stages)

@@ -16,6 +16,8 @@ class Proxy:
     target: int
     port: int = 0
     requests: list[bytes] = field(default_factory=list)
+    answered_bytes: list[int] = field(default_factory=list)
+    """What was answered after each request, while one connection is used."""
     lose: bytes = b""
     """The answer to the next request that holds these bytes is lost, with its connection."""
     hold: bytes = b""
@@ -56,6 +58,7 @@ class Proxy:
     ) -> None:
         while request := await reader.read(_CHUNK):
             self.requests.append(request)
+            self.answered_bytes.append(0)
             if self.lose and self.lose in request:
                 self.lose = b""
                 faults.append("lose")
@@ -69,6 +72,7 @@ class Proxy:
         self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter, faults: list[str]
     ) -> None:
         while answer := await answers.read(_CHUNK):
+            self.answered_bytes[-1] += len(answer)
             fault = faults.pop() if faults else ""
             if fault == "lose":
                 return

@@ -99,7 +99,18 @@ class StageLedger(Protocol):
         """Look uploads up, not all at one moment. Older endings may be unknown, too (they are in the history)."""
 
     async def index(self) -> StageIndex:
-        """Read everything that is staged, ordered by project, version, filename."""
+        """Read everything that is staged, ordered by project, version, filename; not all at one moment.
+
+        Of a stage's name there is one file at most. What is staged all the while is there; what is staged or ends
+        meanwhile may be there or not. However much that is, other questions are answered meanwhile. Raises
+        LedgerUnavailable also when the ledger is loaded anew meanwhile.
+        """
+
+    async def latest(self, most: int) -> tuple[NormalizedName, ...]:
+        """Read the projects, in any stage, whose latest file was staged last; the latest first. As `index` otherwise.
+
+        Those of one microsecond are in any order.
+        """
 
     async def names(self, stages: Sequence[StageId]) -> tuple[Revision, tuple[NormalizedName, ...]]:
         """Read the projects with staged files, sorted, with a revision that changes when the set does."""

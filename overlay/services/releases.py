@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
+from overlay.caching.turns import Turns
 from overlay.domain.errors import NotGranted, StaysLive, UnknownFile, UnknownRelease
 from overlay.domain.layout import history_prefix
 from overlay.domain.ledger_port import Ending, StageLedger
 from overlay.domain.listing import Standing, standing
-from overlay.domain.names import MAIN, NormalizedName, ReleaseName, StageId, canonical_version
+from overlay.domain.names import MAIN, NOTHING_STAGED, NormalizedName, ReleaseName, StageId, canonical_version
 from overlay.domain.page_facts import PageFacts
 from overlay.domain.ports import Documents, Upstream
 from overlay.domain.quantities import second_words
@@ -25,7 +27,7 @@ from overlay.services.live_copies import read_record
 from overlay.services.reconcile import end, reconcile_project
 from overlay.services.reports import Reports
 
-_AT_ONCE: Final = 200
+MOST_PROJECTS: Final = 200
 _Seen = tuple[PageFacts | None, tuple[StageSnapshot, ...]]
 
 
@@ -35,6 +37,14 @@ class StagedEntry:
 
     file: StagedFile
     standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The staged files of the projects that something was staged for last, and how many projects there are."""
+
+    entries: tuple[StagedEntry, ...]
+    projects: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +95,35 @@ class Releases:
         self._reports = reports
         self._now_us = now_us
         self._fresh_s = fresh_s
+        self._everything, self._latest = Turns(self._read_everything), Turns(self._read_latest)
 
     async def staged(self, project: NormalizedName | None = None, stage: StageId = MAIN) -> tuple[StagedEntry, ...]:
         """List what is staged, of one project or of all, by project, version and filename."""
         if project is None:
-            files: Sequence[StagedFile] = (await self._ledger.index()).files
-        else:
-            (snapshot,) = await self._ledger.snapshot(project, (stage,))
-            files = snapshot.files
-        seen: dict[tuple[NormalizedName, StageId], _Seen] = {}
-        entries = []
-        for number, file in enumerate(files, 1):
-            if number % _AT_ONCE == 0:
-                await asyncio.sleep(0)  # thousands of projects are listed without holding up the pages
-            key = (file.project, file.stage)
-            if key not in seen:
-                seen[key] = await self._see(*key)
-            facts, snapshots = seen[key]
-            entries.append(StagedEntry(file, standing(file, facts, snapshots)))
+            return await self._everything.next()
+        facts, snapshots = await self._see(project, stage)
+        return tuple(StagedEntry(file, standing(file, facts, snapshots)) for file in snapshots[0].files)
+
+    async def latest(self) -> Latest:
+        """List what is staged of at most MOST_PROJECTS projects, those that something was staged for last."""
+        return await self._latest.next()
+
+    async def _read_everything(self) -> tuple[StagedEntry, ...]:
+        files = (await self._ledger.index()).files
+        entries: list[StagedEntry] = []
+        for project, grouped in groupby(files, key=lambda file: file.project):
+            await asyncio.sleep(0)  # thousands of projects are listed without holding up the pages
+            facts, group = await self._facts_of(await self._upstream.known(project)), tuple(grouped)
+            held = {stage: _of_stage(project, stage, group) for stage in {file.stage for file in group}}
+            entries += [StagedEntry(file, standing(file, facts, (held[file.stage],))) for file in group]
         return tuple(entries)
+
+    async def _read_latest(self) -> Latest:
+        _, names = await self._ledger.names((MAIN,))
+        entries: list[StagedEntry] = []
+        for project in await self._ledger.latest(MOST_PROJECTS):
+            entries += await self.staged(project)
+        return Latest(tuple(entries), len(names))
 
     async def release(self, project: NormalizedName, version: str, stage: StageId = MAIN) -> Release:
         """Read one release with its report. Raises UnknownRelease."""
@@ -189,3 +209,7 @@ class Releases:
         """Read what decides the standings of a project's files, once for all of them."""
         facts = await self._facts_of(await self._upstream.known(project))
         return facts, await self._ledger.snapshot(project, (stage,))
+
+
+def _of_stage(project: NormalizedName, stage: StageId, files: Sequence[StagedFile]) -> StageSnapshot:
+    return StageSnapshot(project, stage, NOTHING_STAGED, tuple(file for file in files if file.stage == stage))

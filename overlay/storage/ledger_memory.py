@@ -122,6 +122,11 @@ class MemoryLedger:
             tuple(sorted(self._shelves.entries.values(), key=lambda file: (file.project, file.version, file.filename)))
         )
 
+    async def latest(self, most: int) -> tuple[NormalizedName, ...]:
+        """Read the projects that something was staged for last."""
+        self._check_ready()
+        return self._shelves.latest(most)
+
     async def names(self, stages: Sequence[StageId]) -> tuple[Revision, tuple[NormalizedName, ...]]:
         """Read the projects with staged files, and a revision of that set."""
         self._check_ready()

@@ -5,6 +5,7 @@ what it holds means nothing until a worker has rebuilt it (`overlay.services.upk
 needs, are read together for all requests that ask at the same time. Nothing is remembered here between two calls.
 
     redis_url ► redis_connections ► redis_link (runs redis_scripts) ► this (and redis_stage_scripts)
+                                                                    ► redis_index
                                                                     ► redis_freezes (and redis_freeze_scripts)
                                                                     ► redis_lead (and redis_lead_scripts)
 """
@@ -43,9 +44,10 @@ from overlay.storage import redis_stage_scripts as changes
 from overlay.storage.redis_coalesced import HELD_S, CoalescedReads
 from overlay.storage.redis_connections import RedisConnections
 from overlay.storage.redis_freezes import RedisFreezes, refusal, refuse, release_field
+from overlay.storage.redis_index import read_index, read_latest
 from overlay.storage.redis_layout import Keys
 from overlay.storage.redis_lead import leading, read_state
-from overlay.storage.redis_link import LONG_PATIENCE_S, PATIENCE_S, RedisLink
+from overlay.storage.redis_link import PATIENCE_S, RedisLink
 from overlay.storage.redis_url import RedisTarget
 
 # Longer than anything is remembered by one clock, because those of hosts differ.
@@ -114,10 +116,11 @@ class RedisLedger:
 
     async def index(self) -> StageIndex:
         """Read everything that is staged."""
-        keys = self._keys.ready, self._keys.key("files")
-        _, values = await self._link.run(scripts.VALUES, keys, patience_s=LONG_PATIENCE_S)
-        files = await _decoded(cast("list[bytes]", values))
-        return StageIndex(tuple(sorted(files, key=lambda file: (file.project, file.version, file.filename))))
+        return StageIndex(await read_index(self._link, self._keys))
+
+    async def latest(self, most: int) -> tuple[NormalizedName, ...]:
+        """Read the projects that something was staged for last."""
+        return await read_latest(self._link, self._keys, most)
 
     async def names(self, stages: Sequence[StageId]) -> tuple[Revision, tuple[NormalizedName, ...]]:
         """Read the projects with staged files, and a revision of that set."""

@@ -59,6 +59,13 @@ class Shelves:
         revision = ".".join(self._names_revision.get(stage, NOTHING_STAGED) for stage in stages)
         return Revision(revision), tuple(names)
 
+    def latest(self, most: int) -> tuple[NormalizedName, ...]:
+        """Return the projects that something was staged for last, the latest first."""
+        latest_us: dict[NormalizedName, int] = {}
+        for file in self.entries.values():
+            latest_us[file.project] = max(latest_us.get(file.project, 0), file.staged_at_us)
+        return tuple(heapq.nlargest(most, latest_us, key=latest_us.__getitem__))
+
     def totals(self) -> Totals:
         """Count everything."""
         while self._ages and self._ages[0][1] not in self.entries:

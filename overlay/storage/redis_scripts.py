@@ -108,6 +108,71 @@ SNAPSHOT: Final = script(
     changes=False,
 )
 
+BYTE_ORDER: Final = """
+-- Upload ids are compared as bytes: Lua's < asks the server's locale.
+local function follows(upload, other)
+    for at = 1, #upload do
+        local byte, other_byte = upload:byte(at), other:byte(at) or -1
+        if byte ~= other_byte then return byte > other_byte end
+    end
+    return false
+end
+"""
+
+# What is staged, in pieces along the ages. A place there is a time in µs and an upload: uploads keep theirs whatever
+# comes and goes meanwhile, and on another server, too. It is found by halving.
+_AGES: Final = """
+-- How many uploads there are up to the place; without the one that is there, or with it.
+local function older(time, upload, with)
+    local low, high = 0, redis.call('HLEN', KEYS[2])
+    while low < high do
+        local middle = math.floor((low + high) / 2)
+        local found = redis.call('ZRANGE', KEYS[3], middle, middle, 'WITHSCORES')
+        local at, up_to = tonumber(found[2]), follows(upload, found[1]) or with and found[1] == upload
+        if at < time or at == time and up_to then low = middle + 1 else high = middle end
+    end
+    return low
+end
+
+-- The values of files, from one rank to another, and the place of each.
+local function piece(first, last)
+    local places = first > last and {} or redis.call('ZRANGE', KEYS[3], first, last, 'WITHSCORES')
+    local uploads = {}
+    for at = 1, #places, 2 do uploads[#uploads + 1] = places[at] end
+    return #uploads > 0 and redis.call('HMGET', KEYS[2], unpack(uploads)) or {}, places
+end
+"""
+
+# KEYS: ready, files, their ages. ARGV: a place, how many. Answers the epoch, and of the files that follow the place the
+# oldest ones, with the place of the last.
+OLDEST: Final = script(
+    CHECK_READY,
+    BYTE_ORDER,
+    _AGES,
+    """
+    local first = older(tonumber(ARGV[1]), ARGV[2], true)
+    local values, places = piece(first, first + ARGV[3] - 1)
+    return {'ok', epoch, places[#places] or false, places[#places - 1] or false, values}
+    """,
+    changes=False,
+)
+
+# KEYS: ready, files, their ages. ARGV: a place, how many. Answers the epoch, and of the files that precede the place
+# the latest ones' projects, the latest first, with the place of the last.
+LATEST: Final = script(
+    CHECK_READY,
+    BYTE_ORDER,
+    _AGES,
+    """
+    local beyond = older(tonumber(ARGV[1]), ARGV[2], false)
+    local values, places = piece(math.max(beyond - ARGV[3], 0), beyond - 1)
+    local projects = {}
+    for at = #values, 1, -1 do projects[#projects + 1] = string.match(values[at], '^%S+') end
+    return {'ok', epoch, places[2] or false, places[1] or false, projects}
+    """,
+    changes=False,
+)
+
 # KEYS: ready, files, their ages, bytes. Answers how many files, when the oldest was staged, the bytes.
 TOTALS: Final = script(
     CHECK_READY,

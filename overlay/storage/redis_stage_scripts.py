@@ -11,7 +11,7 @@ file that they may touch, from KEYS[SHELF] on. Shelves hold a project's files of
 from typing import Final
 
 from overlay.storage.redis_freeze_scripts import FREEZES
-from overlay.storage.redis_scripts import CHECK_READY, named_keys, script
+from overlay.storage.redis_scripts import BYTE_ORDER, CHECK_READY, named_keys, script
 
 # Endings that may not have reached the history yet; far more than uploads can be in flight at once.
 ENDINGS_HELD: Final = 10_000
@@ -47,14 +47,10 @@ end
 """
 
 _ENDINGS: Final = f"""
--- `overlay.domain.stage.precedence`. Upload ids are compared as bytes: Lua's < asks the server's locale.
+-- `overlay.domain.stage.precedence`.
 local function precedes(file, other)
     if file.serial ~= other.serial then return file.serial > other.serial end
-    for at = 1, #file.upload do
-        local byte, other_byte = file.upload:byte(at), other.upload:byte(at)
-        if byte ~= other_byte then return byte > other_byte end
-    end
-    return false
+    return follows(file.upload, other.upload)
 end
 
 -- Bringing these bytes under the held file's name would change nothing.
@@ -119,7 +115,7 @@ local function finish(file, reason, kind, when, who)
 end
 """
 
-_CHANGE: Final = (CHECK_READY, named_keys(1), FILES, FREEZES, _ENDINGS)
+_CHANGE: Final = (CHECK_READY, named_keys(1), BYTE_ORDER, FILES, FREEZES, _ENDINGS)
 
 # Bytes that come under a name. Other bytes hold it, and may not be replaced: `exists`, with their hash, the freeze of
 # their release, and whether they are live (then for good, and without a freeze); a new name in a release that is kept

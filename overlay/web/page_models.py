@@ -18,7 +18,7 @@ from overlay.domain.stage import StagedFile
 from overlay.domain.to_wire import file_path
 from overlay.domain.to_wire_promotions import IS_RUNNING, IS_WAITING
 from overlay.domain.wire import API, ReleasePromotionView
-from overlay.services.releases import Release, StagedEntry
+from overlay.services.releases import Latest, Release, StagedEntry
 from overlay.web.models import (
     ErrorModel,
     FileRow,
@@ -36,7 +36,6 @@ from overlay.web.models import (
     VersionSection,
 )
 
-MOST_PROJECTS: Final = 200
 MOST_VERSIONS: Final = 10
 
 STANDINGS: Final = {
@@ -122,20 +121,21 @@ def promotion_link(site: Site, view: ReleasePromotionView) -> Link:
     return Link(f"Its last promotion ({view.state}, by {view.who})", _promotion_href(site, view))
 
 
-def home(site: Site, entries: Sequence[StagedEntry]) -> HomeModel:
-    """Form the home page: at most 200 projects, the one staged last first."""
+def home(site: Site, latest: Latest) -> HomeModel:
+    """Form the home page, the project that something was staged for last first."""
     by_project: dict[str, list[StagedEntry]] = {}
-    for entry in entries:
+    for entry in latest.entries:
         by_project.setdefault(entry.file.project, []).append(entry)
+    count = max(latest.projects, len(by_project))  # counted a moment before
     latest_first = sorted(by_project, key=lambda name: (-_latest_us(by_project[name]), name))
     return HomeModel(
         frame=_frame(site, "What is staged"),
         install=_install(site, "PROJECT"),
         upload=_upload(site),
         read_open=site.read_open,
-        projects=tuple(_staged_project(site, name, by_project[name]) for name in latest_first[:MOST_PROJECTS]),
-        project_count=count_words(len(by_project), "project"),
-        more_projects=max(len(by_project) - MOST_PROJECTS, 0),
+        projects=tuple(_staged_project(site, name, by_project[name]) for name in latest_first),
+        project_count=count_words(count, "project"),
+        more_projects=count - len(by_project),
     )
 
 

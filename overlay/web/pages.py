@@ -67,8 +67,8 @@ def routes() -> list[web.RouteDef]:
 async def home(request: web.Request) -> web.Response:
     """Answer `/`."""
     await check_reader(request)
-    entries = await request.app[SERVICES].releases.staged()
-    return _html(request, "home.html", page_models.home(_site(request), entries))
+    latest = await request.app[SERVICES].releases.latest()
+    return _html(request, "home.html", page_models.home(_site(request), latest))
 
 
 async def help_page(request: web.Request) -> web.Response:

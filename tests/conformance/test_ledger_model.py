@@ -445,6 +445,10 @@ class LedgerMachine(RuleBasedStateMachine):
         index = (await ledger.index()).files
         assert sorted(index, key=_all) == sorted(order, key=_all)
         assert [(file.project, file.filename) for file in index] == [(file.project, file.filename) for file in order]
+        last_us = {file.project: file.staged_at_us for file in sorted(order, key=lambda file: file.staged_at_us)}
+        latest = await ledger.latest(len(PROJECTS))
+        assert (set(latest), len(latest)) == (set(last_us), len(last_us))
+        assert [last_us[name] for name in latest] == sorted(last_us.values(), reverse=True)
         assert await ledger.totals() == model.totals()
         for token_id in PER_MINUTE:
             own = [file.size_bytes for file in model.staged.values() if file.token_id == token_id]

@@ -20,11 +20,11 @@ from overlay.domain.stage import StagedFile
 from overlay.domain.to_wire_promotions import IS_RUNNING, IS_WAITING
 from overlay.domain.wire import PromotingFileView, ReleasePromotionView
 from overlay.packed import packed
-from overlay.services.releases import Release, ReportedEntry, StagedEntry
+from overlay.services.releases import Latest, Release, ReportedEntry, StagedEntry
 from overlay.web import page_models
 from overlay.web.context import WebSettings
 from overlay.web.models import ErrorModel, HelpModel, HomeModel, ProjectModel, ReleaseModel
-from overlay.web.page_models import FILE_STATES, HEADINGS, MOST_PROJECTS, MOST_VERSIONS, PROMOTIONS, STANDINGS, Site
+from overlay.web.page_models import FILE_STATES, HEADINGS, MOST_VERSIONS, PROMOTIONS, STANDINGS, Site
 from overlay.web.pages import setup_templates
 from tests.staged import staged_file
 
@@ -117,8 +117,8 @@ def promotion(state: str = "waiting", *names: str) -> ReleasePromotionView:
 
 
 MODELS: Mapping[str, tuple[str, Model]] = {
-    "home, empty": ("home.html", page_models.home(SITE, [])),
-    "home, hostile": ("home.html", page_models.home(SITE, hostile_entries())),
+    "home, empty": ("home.html", page_models.home(SITE, Latest((), 0))),
+    "home, hostile": ("home.html", page_models.home(SITE, Latest(tuple(hostile_entries()), 1))),
     "project": ("project.html", page_models.project(SITE, "demo", [StagedEntry(staged_file(), Standing.STAGED)])),
     "project, hostile": ("project.html", page_models.project(SITE, "demo", hostile_entries())),
     "release": ("release.html", page_models.release(SITE, plain_release())),
@@ -215,21 +215,24 @@ def test_a_promotion_that_waits_says_how_to_give_it_up_and_one_that_runs_does_no
 
 
 def test_home_shows_the_latest_projects_first_and_counts_the_rest() -> None:
-    count = MOST_PROJECTS + 3
-    entries = [
-        StagedEntry(staged_file(number, project=f"project-{number}"), Standing.STAGED) for number in range(count)
-    ]
-    model = page_models.home(SITE, entries)
-    assert [project.name for project in model.projects[:2]] == [f"project-{count - 1}", f"project-{count - 2}"]
-    assert len(model.projects) == MOST_PROJECTS
-    assert (model.project_count, model.more_projects) == (f"{count} projects", 3)
+    entries = [StagedEntry(staged_file(number, project=f"project-{number}"), Standing.STAGED) for number in (1, 3, 2)]
+    model = page_models.home(SITE, Latest(tuple(entries), 5))
+    assert [project.name for project in model.projects] == ["project-3", "project-2", "project-1"]
+    assert (model.project_count, model.more_projects) == ("5 projects", 2)
+
+
+def test_home_never_counts_fewer_projects_than_it_shows() -> None:
+    """They are counted a moment before they are read."""
+    entries = [StagedEntry(staged_file(number, project=f"project-{number}"), Standing.STAGED) for number in (1, 2)]
+    model = page_models.home(SITE, Latest(tuple(entries), 1))
+    assert (model.project_count, model.more_projects) == ("2 projects", 0)
 
 
 def test_versions_are_ordered_as_versions_and_bounded() -> None:
     entries = [
         StagedEntry(staged_file(number, version=f"1.{number}"), Standing.STAGED) for number in range(MOST_VERSIONS + 2)
     ]
-    (project,) = page_models.home(SITE, entries).projects
+    (project,) = page_models.home(SITE, Latest(tuple(entries), 1)).projects
     assert [version.label for version in project.versions[:3]] == ["1.11", "1.10", "1.9"]
     assert project.more_versions == 2
 
@@ -239,7 +242,7 @@ def test_home_says_how_files_stand() -> None:
         StagedEntry(staged_file(number), standing)
         for number, standing in enumerate([Standing.LIVE, Standing.STAGED, Standing.STAGED])
     ]
-    (project,) = page_models.home(SITE, entries).projects
+    (project,) = page_models.home(SITE, Latest(tuple(entries), 1)).projects
     assert project.standings == "2 staged, 1 live"
 
 
