@@ -11,7 +11,7 @@
 
 What fails before the first push ends with REFUSED and leaves nothing behind; what fails later ends with FAILED, and the
 same command takes it up again. Whatever happens, the lease is let go at the end; a run that is cancelled ends so, too,
-with its result.
+with its result. One that is cancelled before it has its plan has none, and takes back what the plan froze.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from overlay.domain.promotion import FileState
 from overlay.domain.wire_promotions import PlanView, PromotedFileView, PromotionOrder, PromotionView
 from overlay.promote import form, hosts
 from overlay.promote.course import Course, Options
-from overlay.promote.errors import Ending, Failed, PromoteError, Refused, RunElsewhere, RunLost
+from overlay.promote.errors import Ending, Failed, PromoteError, Refused, RunElsewhere, RunLost, ServerSilent
 from overlay.promote.fetch import fetch
 from overlay.promote.lease import Lease, patiently, while_leased
 from overlay.promote.plan_check import require_pledged
@@ -40,6 +40,8 @@ _PLAN_PATIENCE_S: Final = 30.0
 _ELSEWHERE_PAUSE_S: Final = 2.0
 _ELSEWHERE_PATIENCE_S: Final = 900.0
 _PARTING_S: Final = 10.0
+# GitHub's runner sends SIGTERM 7.5 s after SIGINT, and kills 2.5 s later.
+_TAKEN_BACK_S: Final = 5.0
 
 
 async def promote(order: PromotionOrder, options: Options, tools: Tools) -> Result:
@@ -83,14 +85,38 @@ async def _plan(order: PromotionOrder, tools: Tools) -> tuple[PlanView, float]:
     until_s = clock.passed_s() + _ELSEWHERE_PATIENCE_S
     while True:
         sent_s = clock.passed_s()
+        asking = asyncio.ensure_future(patiently(lambda: tools.server.plan(order), clock, within_s=_PLAN_PATIENCE_S))
         try:
-            return await patiently(lambda: tools.server.plan(order), clock, within_s=_PLAN_PATIENCE_S), sent_s
+            return await asyncio.shield(asking), sent_s
+        except asyncio.CancelledError:
+            await uninterrupted(_take_back(asking, tools))
+            raise
         except RunElsewhere as err:
             if seen not in {"", err.leased_until} or sent_s >= until_s:
                 raise
             seen = err.leased_until
             tools.progress.waiting((), str(err))
         await clock.sleep(_ELSEWHERE_PAUSE_S)
+
+
+async def _take_back(asking: asyncio.Future[PlanView], tools: Tools) -> None:
+    """End what a plan that nobody wants any more has frozen.
+
+    The overlay goes on with a plan whose asker is gone: so its answer is waited for, not cut off. To ask a second time
+    would freeze a second time, perhaps after the end.
+    """
+    try:
+        async with asyncio.timeout(_TAKEN_BACK_S):
+            plan = await asking
+            if plan.promotion is not None:
+                await tools.server.end(plan.promotion.id, plan.fence)
+    except (ServerSilent, TimeoutError):
+        tools.progress.warned(
+            "The overlay did not say in time whether it planned the promotion: another run may have to wait until the "
+            "lease of this one lapses."
+        )
+    except PromoteError:
+        return  # nothing was planned
 
 
 async def _run(course: Course) -> Result:

@@ -10,6 +10,7 @@ import pytest
 from overlay.cli.promote_report import PromoteReport
 from overlay.domain.wire_promotions import PromotionList, PromotionView
 from tests.cli.conftest import Command
+from tests.e2e.gate_proxy import When, gate_proxy
 from tests.e2e.promoting import demo, scripted
 from tests.pypi.faults import Fault, Hang, Point
 from tests.pypi.orders import TOKEN, OpenGate
@@ -80,6 +81,28 @@ async def test_a_run_that_is_stopped_says_how_far_it_came(tmp_path: Path, number
         given_up = await stage.job().run("--abandon", "--json", "demo==1.1", "other==1.0")
         (view,) = msgspec.json.decode(given_up.out, type=PromotionList).promotions
         assert (view.id, view.state) == (waiting.id, "abandoned")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_run_that_is_stopped_while_it_plans_leaves_nothing_frozen(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Though the overlay had planned it, and only the answer was on its way."""
+    async with (
+        scripted(tmp_path, BUILT) as (pypi, stage),
+        gate_proxy(stage.served.url, 0, When.AFTER, cut=False) as gate,
+    ):
+        job = stage.job(*BUILT, TWINE_PASSWORD=TOKEN, OVERLAY_URL=gate.url)
+        process = await job.start("--json", *job.dist)
+        await gate.reached.wait()
+        (planned,) = await stage.promotions("demo==1.1")
+        assert planned.state == "running"
+        process.send_signal(number)
+        gate.opened.set()
+        ran = await job.ended()
+        assert (ran.code, ran.report.outcome) == (1, "failed")
+        assert await stage.promotions("demo==1.1") == ()
+        assert not (await pypi.recording()).posts()
 
 
 async def test_a_refusal_of_the_plan_names_its_rules_as_json(tmp_path: Path) -> None:

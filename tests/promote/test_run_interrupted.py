@@ -243,3 +243,61 @@ async def test_a_cancelled_run_lets_its_lease_go(tmp_path: Path, when: str) -> N
     began_s = scene.time.now_s
     await scene.server.plan(scene.order())
     assert scene.time.now_s == began_s
+
+
+class HeldAnswer(CutServer):
+    """The overlay, whose answer to a plan comes late, or gets lost the first time."""
+
+    def __init__(self, scene: Scene, *, is_lost: bool) -> None:
+        super().__init__(scene, Steps(_killed, at=0, after=False, for_good=False))
+        self.planned = asyncio.Event()
+        self.answers = asyncio.Event()
+        self._scene = scene
+        self._is_lost = is_lost
+
+    async def plan(self, order: PromotionOrder) -> PlanView:
+        is_first = not self.planned.is_set()
+        try:
+            plan = await self._scene.server.plan(order)
+        finally:
+            self.planned.set()
+            await self.answers.wait()
+        if is_first and self._is_lost:
+            raise ServerSilent("cut off")
+        return plan
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["late", "lost"])
+async def test_a_run_cancelled_while_it_plans_takes_the_plan_back(tmp_path: Path, *, is_lost: bool) -> None:
+    """The overlay has frozen the release already: nobody waits for the lease of a run that never began."""
+    scene = Scene(tmp_path)
+    server = HeldAnswer(scene, is_lost=is_lost)
+    running = asyncio.ensure_future(promote(scene.order(), Options(), scene.tools(server=server)))
+    await server.planned.wait()
+    assert scene.server.frozen
+    running.cancel()
+    await asyncio.sleep(0)
+    running.cancel()  # who is impatient changes nothing
+    server.answers.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not scene.server.frozen
+    assert scene.server.calls[-1] == "end"
+    assert scene.heard.events == scene.heard.warnings == []
+
+
+async def test_a_run_cancelled_while_the_overlay_refuses_it_just_ends(tmp_path: Path) -> None:
+    """There is nothing to take back."""
+    scene = Scene(tmp_path)
+    await scene.server.plan(scene.order())
+    server = HeldAnswer(scene, is_lost=False)
+    running = asyncio.ensure_future(promote(scene.order(), Options(), scene.tools(server=server)))
+    await server.planned.wait()
+    running.cancel()
+    await asyncio.sleep(0)
+    server.answers.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert scene.server.calls[-1] == "plan"
+    assert scene.server.frozen
+    assert scene.heard.warnings == []
