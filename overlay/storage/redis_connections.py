@@ -1,7 +1,10 @@
 """Connections to the one server that holds an index.
 
 All keys of an index share a hash tag, so whatever the form, one primary holds them, and the forms differ only in how
-it is found: a single server is known, Sentinels are asked for it, and every node of a cluster names it (`MOVED`).
+it is found (`redis_search`). In a cluster the node that was found names the one that has the keys (`MOVED`). While the
+slot of the keys is on the move, keys that have gone are asked for where they went, by the whole exchange (`ASK`). Keys
+that are parted (`TRYAGAIN`: some have gone, or some do not exist) nobody answers for: the exchange is sent again after
+`_PAUSE_S`, while the patience lasts.
 An answer takes at most `patience_s`, all attempts, look-ups and waiting for a free connection included; redis-py's own
 clients retry for many seconds. Lost while it was idle, a connection is replaced and the commands are sent once more:
 every command that is sent here may be repeated. After any failure, silence above all (a host that vanished closes no
@@ -10,32 +13,29 @@ connection), the primary is looked for anew.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeAlias, cast
+from collections.abc import Sequence
+from typing import Final
 
-from hiredis import pack_command
-from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import (
+    AskError,
     ConnectionError,  # noqa: A004 - its name
     MovedError,
     NoPermissionError,
-    RedisError,
     ResponseError,
+    TryAgainError,
 )
 
 from overlay.domain.errors import LedgerUnavailable
 from overlay.storage.redis_failures import Causes, NoPrimary, words
-from overlay.storage.redis_url import Address, Form, Login, RedisTarget
+from overlay.storage.redis_search import PrimarySearch
+from overlay.storage.redis_sockets import FAILURES, AnyConnection, Command, Reply, opened, replies_to, reply_to
+from overlay.storage.redis_url import Address, Form, RedisTarget
 
-Reply: TypeAlias = "bytes | int | list[Reply] | ResponseError | None"
-Command: TypeAlias = "tuple[str | bytes | int, ...]"
-AnyConnection: TypeAlias = "Connection | UnixDomainSocketConnection"
-
-# A lost idle connection, a primary elsewhere, and a cluster's slot on the move: each may cost one attempt.
+# A lost idle connection, a primary elsewhere, and a slot that moved: each may cost one attempt.
 _ATTEMPTS: Final = 4
 _CONNECTIONS: Final = 32
-_HARMLESS: Final = {"NOSCRIPT", "NOPERM"}
-_FAILURES: Final = (RedisError, OSError, TimeoutError)
+_PAUSE_S: Final = 0.05  # a batch of keys is parted for about as long as it takes to send it
+_HARMLESS: Final = {"NOSCRIPT", "NOPERM", "MOVED", "ASK", "TRYAGAIN"}
 _SILENT: Final = "What is staged is unknown: the ledger's Redis does not serve. Try again in a moment."
 
 
@@ -47,13 +47,11 @@ class RedisConnections:
 
     def __init__(self, target: RedisTarget, *, look_up_patience_s: float) -> None:
         self._target = target
-        self._look_up_patience_s = look_up_patience_s
-        self._seeds = list(target.addresses)
+        self._search = PrimarySearch(target, patience_s=look_up_patience_s)
         self._address: Address | None = None
         self._asked: Address | None = None
         self._idle: list[AnyConnection] = []
         self._generation = 0
-        self._looking: asyncio.Task[Address] | None = None
         self._free = asyncio.Semaphore(_CONNECTIONS)
         self._causes = Causes(str(target))
 
@@ -63,11 +61,12 @@ class RedisConnections:
         Raises LedgerUnavailable; then the commands may have been done, now or later.
         """
         generation = self._generation
+        ends_at_s = time.monotonic() + patience_s
         try:
             async with asyncio.timeout(patience_s), self._free:
-                replies = await self._answered(commands)
-        except _FAILURES as err:
-            await self._forget(generation)
+                replies = await self._answered(commands, ends_at_s)
+        except FAILURES as err:
+            await self._give_up(generation)
             found = self._target.form is not Form.SINGLE and self._asked is not None
             raise self.failed(_SILENT, err, detail=f"last found at {self._asked}" if found else "") from err
         self._causes.answered(at_s=time.monotonic())
@@ -79,43 +78,68 @@ class RedisConnections:
 
     async def close(self) -> None:
         """Close the connections; calling `exchange` later opens new ones."""
-        if self._looking is not None:
-            self._looking.cancel()
+        await self._search.close()
         await self._forget(self._generation)
 
-    async def _answered(self, commands: Sequence[Command]) -> list[Reply]:
-        for _ in range(_ATTEMPTS):
+    async def _answered(self, commands: Sequence[Command], ends_at_s: float) -> list[Reply]:
+        attempts = 0
+        while attempts < _ATTEMPTS:
             generation, reused = self._generation, bool(self._idle)
             try:
                 replies = await self._once(commands, generation)
             except ConnectionError:
-                await self._forget(generation)
                 if not reused:
+                    await self._give_up(generation)
                     raise
+                await self._forget(generation)
+                attempts += 1
                 continue
-            moved = next((reply for reply in replies if isinstance(reply, MovedError)), None)
-            if moved is None:
+            redirection = _redirection(replies)
+            if isinstance(redirection, MovedError):
+                await self._move(redirection, generation)
+                attempts += 1
+                continue
+            if isinstance(redirection, AskError):
+                replies = await self._ask(commands, redirection)
+                redirection = _redirection(replies)
+            if redirection is None or time.monotonic() + _PAUSE_S > ends_at_s:
                 return replies
-            await self._move(moved, generation)
+            await asyncio.sleep(_PAUSE_S)
         raise NoPrimary("its nodes name each other")
 
     async def _once(self, commands: Sequence[Command], generation: int) -> list[Reply]:
-        connection = self._idle.pop() if self._idle else await self._connected()
+        connection = self._idle.pop() if self._idle else await self._connected(generation)
         try:
-            # Whether it still answers need not be asked first: `exchange` asks anew.
-            await connection.send_packed_command([_packed(command) for command in commands], check_health=False)
-            replies = [await _reply(connection) for _ in commands]
+            replies = await replies_to(connection, commands)
         except BaseException:
             await connection.disconnect(nowait=True)  # an answer may still come: nobody may take it for theirs
             raise
         codes = {reply.status_code for reply in replies if isinstance(reply, ResponseError)}
         if not codes <= _HARMLESS:
-            await self._forget(generation)  # READONLY and its like: the primary is another one by now
+            await self._give_up(generation)  # READONLY and its like: the primary is another one by now
         if generation == self._generation:
             self._idle.append(connection)
         else:
             await connection.disconnect(nowait=True)
         return replies
+
+    async def _ask(self, commands: Sequence[Command], ask: AskError) -> list[Reply]:
+        """Send commands to the node that a slot is on its way to; ASKING allows the one command that follows it."""
+        connection = await opened(self._target, self._named(ask))
+        try:
+            allowed: list[Command] = [each for command in commands for each in (("ASKING",), command)]
+            replies = await replies_to(connection, allowed)
+        finally:
+            await connection.disconnect(nowait=True)
+        if isinstance(replies[0], ResponseError):
+            raise replies[0]
+        return replies[1::2]
+
+    async def _give_up(self, generation: int) -> None:
+        """Look for the primary anew, and ask others first; unless somebody did since that generation."""
+        if generation == self._generation:
+            self._search.misled()
+        await self._forget(generation)
 
     async def _forget(self, generation: int) -> None:
         """Close what is idle, and look for the primary anew; unless somebody did since that generation."""
@@ -128,134 +152,36 @@ class RedisConnections:
             await connection.disconnect(nowait=True)
 
     async def _move(self, moved: MovedError, generation: int) -> None:
-        asked = self._address
+        if generation != self._generation:
+            return
         await self._forget(generation)
-        # Some servers do not know their own name: then the port is another one of the host that was asked.
-        self._address = Address(moved.host or (asked.host if asked is not None else ""), moved.port)
+        self._address = self._named(moved)
 
-    async def _connected(self) -> AnyConnection:
-        if self._address is None:
-            self._address = await self._look()
-        self._asked = self._address
-        connection = await self._connect(self._address)
+    def _named(self, redirection: AskError) -> Address:
+        # Some servers do not know their own name: then the port is another one of the host that was asked.
+        return Address(redirection.host or (self._asked.host if self._asked is not None else ""), redirection.port)
+
+    async def _connected(self, generation: int) -> AnyConnection:
+        address = self._address or await self._search.find()
+        if generation == self._generation:
+            self._address = address
+        self._asked = address
+        connection = await opened(self._target, address)
         if self._target.form is Form.SENTINEL:
             await _require_primary(connection)
         return connection
 
-    async def _look(self) -> Address:
-        """Find the primary; one look serves all who want to know."""
-        if self._target.form is Form.SINGLE:
-            return self._target.addresses[0]
-        if self._looking is None or self._looking.done():
-            ask = self._ask_sentinel if self._target.form is Form.SENTINEL else self._reach
-            self._looking = asyncio.get_running_loop().create_task(self._first_answer(ask))
-        return await asyncio.shield(self._looking)
 
-    async def _first_answer(self, ask: Callable[[Address], Awaitable[Address]]) -> Address:
-        reasons = []
-        for address in tuple(self._seeds):
-            try:
-                async with asyncio.timeout(self._look_up_patience_s):
-                    return await ask(address)
-            except _FAILURES as err:
-                reasons.append(f"{address}: {words(err)}")
-            self._seeds.remove(address)
-            self._seeds.append(address)
-        raise NoPrimary(f"nobody leads to the primary; {'; '.join(sorted(reasons))}")
-
-    async def _reach(self, node: Address) -> Address:
-        """Any node that answers will do, whatever it answers: it names the one that has the keys.
-
-        A connection alone says nothing: for a process that hangs the kernel accepts it.
-        """
-        connection = await self._connect(node)
-        try:
-            await connection.send_command("PING")
-            await _reply(connection)
-        finally:
-            await connection.disconnect(nowait=True)
-        return node
-
-    async def _ask_sentinel(self, sentinel: Address) -> Address:
-        connection = _make(self._target, sentinel, self._target.sentinel_login, db=0)
-        try:
-            await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._target.service)
-            reply = await _reply(connection)
-        finally:
-            await connection.disconnect(nowait=True)
-        if isinstance(reply, ResponseError):
-            raise reply
-        if reply is None:
-            raise NoPrimary(f"it knows no {self._target.service!r}")
-        host, port = cast("tuple[bytes, bytes]", reply)
-        return Address(host.decode(), int(port))
-
-    async def _connect(self, address: Address) -> AnyConnection:
-        connection = _make(self._target, address, self._target.login, db=self._target.db)
-        try:
-            await connection.connect_check_health()
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        return connection
-
-
-def _packed(command: Command) -> bytes:
-    """Pack in C: redis-py's own packing of a batch takes longer than sending it."""
-    packed: bytes = pack_command(cast("tuple[str]", command))  # its stub knows one element only
-    return packed
-
-
-async def _reply(connection: AnyConnection) -> Reply:
-    try:
-        return cast("Reply", await connection.read_response())
-    except ResponseError as err:
-        return err
+def _redirection(replies: Sequence[Reply]) -> AskError | TryAgainError | None:
+    """Return what says that the keys are elsewhere. MovedError is an AskError."""
+    return next((reply for reply in replies if isinstance(reply, AskError | TryAgainError)), None)
 
 
 async def _require_primary(connection: AnyConnection) -> None:
-    await connection.send_command("ROLE")
-    reply = await _reply(connection)
+    reply = await reply_to(connection, ("ROLE",))
     if isinstance(reply, list) and reply[0] == b"master":
         return
     await connection.disconnect(nowait=True)
     if isinstance(reply, NoPermissionError):  # a replica, which answers what was true a while ago, could not be told
         raise reply
     raise NoPrimary("the Sentinels name a server that is no primary (yet)")
-
-
-def _make(target: RedisTarget, address: Address, login: Login, *, db: int) -> AnyConnection:
-    """Form a connection that is not yet open. Without timeouts of its own: `exchange` has the one that counts."""
-    username, password = login.username or None, login.password or None
-    if address.socket_path:
-        return UnixDomainSocketConnection(
-            path=address.socket_path,
-            db=db,
-            username=username,
-            password=password,
-            protocol=2,
-            driver_info=None,
-            socket_timeout=None,
-        )
-    if target.tls:
-        return SSLConnection(
-            host=address.host,
-            port=address.port,
-            db=db,
-            username=username,
-            password=password,
-            protocol=2,
-            driver_info=None,
-            socket_timeout=None,
-            ssl_ca_certs=target.ca_file or None,
-        )
-    return Connection(
-        host=address.host,
-        port=address.port,
-        db=db,
-        username=username,
-        password=password,
-        protocol=2,
-        driver_info=None,
-        socket_timeout=None,
-    )

@@ -17,6 +17,7 @@ from redis.exceptions import (
     NoPermissionError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 
 QUIET_S: Final = 60.0
@@ -90,6 +91,8 @@ def _of_redis(err: RedisError) -> str:
             said = "it is still loading what it had stored"
         case NoPermissionError():
             said = "its user may not run all the commands that deploy/README.md lists"
+        case TryAgainError():
+            said = "a cluster's slot is being moved, and its nodes have only some of the keys each"
         case ResponseError() | ConnectionError(status_code=str()):
             said = f"it answered {err.status_code or str(err).partition(' ')[0][:_LONGEST_CODE]}"
         case InvalidResponse():

@@ -9,9 +9,10 @@ from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptErr
 
 from overlay.domain.errors import InvalidConfig, LeadLost, LedgerUnavailable
 from overlay.domain.measures import NO_MEASURES, Measures
-from overlay.storage.redis_connections import Command, RedisConnections, Reply
+from overlay.storage.redis_connections import RedisConnections
 from overlay.storage.redis_failures import words
 from overlay.storage.redis_scripts import Script
+from overlay.storage.redis_sockets import Command, Reply
 
 # A page's request fails within a second when Redis is gone (design §8); what people wait for may take longer.
 PATIENCE_S: Final = 0.7
@@ -87,12 +88,13 @@ class RedisLink:
         """List the keys that match; those that were there all the while are listed.
 
         The pattern has the keys' hash tag. As a key it is sent along: SCAN names none, so any node of a cluster would
-        list its own, and only a command with a key is told which node has them.
+        list its own, and only a command with a key is told which node has them. With two keys, and both absent, it is
+        told to wait while that node has only some.
         """
         found, cursor = [], b"0"
         while True:
             commands: list[Command] = [
-                ("EXISTS", pattern),
+                ("EXISTS", pattern, f"{pattern}*"),
                 ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED_AT_ONCE),
             ]
             placed, reply = await self._exchange(commands, patience_s=LONG_PATIENCE_S)

@@ -2,16 +2,28 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
 import pytest
+from redis.exceptions import MovedError
 
 from overlay.domain.errors import InvalidConfig, LedgerUnavailable
 from overlay.storage.redis_layout import Keys
 from tests.ledgers import open_ledger
-from tests.redis_servers import HOST, RedisServer, cluster, cluster_url, replicated, valkey_binary
+from tests.redis_servers import (
+    HOST,
+    SERVICE,
+    RedisServer,
+    cluster,
+    cluster_url,
+    free_port,
+    replicated,
+    running,
+    valkey_binary,
+)
 from tests.staged import staged_file, token
 
 PREFIX: Final = "found"
@@ -67,6 +79,118 @@ def _take_over(heir: RedisServer, other: RedisServer, *, slot_of: str) -> None:
     assert isinstance(heirs_id, bytes)
     for server in (heir, other):
         server.call("CLUSTER", "SETSLOT", str(slot), "NODE", heirs_id.decode())
+
+
+async def test_a_node_that_is_alone_is_not_asked_for_ever(valkey_cluster: list[RedisServer], tmp_path: Path) -> None:
+    """It answers, but has no slots and knows nobody who has: the others are asked after one failure."""
+    alone = RedisServer(valkey_binary(), tmp_path, ["--cluster-enabled", "yes", "--cluster-port", str(free_port())])
+    with running(alone):
+        async with open_ledger(cluster_url([alone, *valkey_cluster]), prefix="alone") as ledger:
+            with pytest.raises(LedgerUnavailable) as caught:
+                await ledger.state()
+            assert "it answered CLUSTERDOWN" in caught.value.why
+            await ledger.load((), ())
+
+
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+async def test_a_node_that_names_a_dead_one_is_not_asked_for_ever(
+    valkey_cluster: list[RedisServer], tmp_path: Path, fault: str
+) -> None:
+    """Parted from the majority it knows of no successor, and goes on answering."""
+    with cluster(valkey_binary(), tmp_path, nodes=2) as servers:
+        (holder,) = (server for server in servers if _has(server, Keys(PREFIX).ready))
+        (parted,) = (server for server in servers if server is not holder)
+        (holder.kill if fault == "kill" else holder.pause)()
+        url = cluster_url([parted, *valkey_cluster])
+        async with open_ledger(url, prefix=PREFIX, patience_s=PATIENCE_S) as ledger:
+            with pytest.raises(LedgerUnavailable):
+                await ledger.state()
+            await answered(lambda: ledger.load((), ()))
+
+
+def _has(server: RedisServer, key: str) -> bool:
+    try:
+        server.call("EXISTS", key)
+    except MovedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+async def test_a_sentinel_that_names_a_dead_primary_is_not_asked_for_ever(
+    own_redis: RedisServer, tmp_path: Path, fault: str
+) -> None:
+    """Parted from the others it answers first and changes nothing; what it names refuses, or is silent."""
+    with contextlib.ExitStack() as stack:
+        dead = stack.enter_context(running(RedisServer(valkey_binary(), tmp_path)))
+        sentinels = []
+        for primary in (dead, own_redis):  # two would have to agree
+            config = f"sentinel monitor {SERVICE} {HOST} {primary.port} 2\n"
+            server = RedisServer(valkey_binary(), tmp_path, ["--sentinel"], config=config)
+            sentinels.append(stack.enter_context(running(server)))
+        (dead.kill if fault == "kill" else dead.pause)()
+        url = f"redis+sentinel://{','.join(f'{HOST}:{server.port}' for server in sentinels)}/{SERVICE}"
+        async with open_ledger(url, prefix=PREFIX, patience_s=PATIENCE_S) as ledger:
+            with pytest.raises(LedgerUnavailable) as caught:
+                await ledger.state()
+            assert f"last found at {HOST}:{dead.port}" in caught.value.why
+            await answered(lambda: ledger.load((), ()))
+
+
+async def test_nodes_that_do_not_tell_their_host_are_found(valkey_cluster: list[RedisServer]) -> None:
+    """They name the port only; the host is the one that was asked."""
+    for server in valkey_cluster:
+        server.call("CONFIG", "SET", "cluster-preferred-endpoint-type", "unknown-endpoint")
+    try:
+        for server in valkey_cluster:
+            async with open_ledger(cluster_url([server]), prefix=PREFIX) as ledger:
+                await ledger.load((), ())
+    finally:
+        for server in valkey_cluster:
+            server.call("CONFIG", "SET", "cluster-preferred-endpoint-type", "ip")
+
+
+@contextlib.asynccontextmanager
+async def _silent(number: int) -> AsyncIterator[str]:
+    """Run servers that accept connections and answer nothing; the URL has them as nodes of a cluster."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with contextlib.AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(await asyncio.start_server(serve, HOST, 0)) for _ in range(number)]
+        yield f"redis+cluster://{','.join(f'{HOST}:{one.sockets[0].getsockname()[1]}' for one in servers)}"
+
+
+async def test_a_look_that_nobody_waits_for_ends_without_a_word() -> None:
+    """Its caller was told already that it took too long; a traceback in the log tells nothing more."""
+    said: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+    async with _silent(4) as url, open_ledger(url, patience_s=0.2) as ledger:  # one more than fits the patience
+        with pytest.raises(LedgerUnavailable) as caught:
+            await ledger.state()
+        assert "it did not answer in time" in caught.value.why
+        search = ledger._link._connections._search
+        assert search._looking is not None
+        await asyncio.wait({search._looking})
+        search._looking = None  # as the next look would
+        del caught
+        gc.collect()
+    assert said == []
+
+
+async def test_closing_ends_a_look() -> None:
+    """Nothing of it is left when the caller goes on, and who waits for it is told what everybody is told."""
+    async with _silent(1) as url, open_ledger(url) as ledger:
+        asking = asyncio.ensure_future(ledger.state())
+        search = ledger._link._connections._search
+        while search._looking is None:
+            await asyncio.sleep(0)
+        await ledger._link.close()
+        assert search._looking.done()
+        with pytest.raises(LedgerUnavailable):
+            await asking
 
 
 async def test_keys_are_listed_by_the_node_that_has_them(valkey_cluster: list[RedisServer]) -> None:

@@ -31,8 +31,8 @@ def test_the_line_names_what_is_sent_and_what_scripts_call() -> None:
     """No command is missing, none is left over. SELECT is the client library's, as is AUTH, which nobody may refuse."""
     sources = {path.name: path.read_text() for path in STORAGE.glob("redis_*.py")}
     called = {name for text in sources.values() for name in re.findall(r"redis\.call\('([A-Z]+)'", text)}
-    sent = set(re.findall(r'\("([A-Z]{3,})"', sources["redis_link.py"] + sources["redis_connections.py"]))
-    assert {"EVALSHA", "EVAL", "MGET", "SCAN", "WAIT", "INFO", "ROLE"} <= sent
+    sent = set(re.findall(r'\("([A-Z]{3,})"', "".join(sources.values())))
+    assert {"EVALSHA", "ASKING", "PING", "EVAL", "MGET", "SCAN", "WAIT", "INFO", "ROLE"} <= sent
     named = {rule[1:].upper() for rule in rights() if rule.startswith("+")}
     assert named == (called | sent | {"SELECT"}) - {"SENTINEL"}
 
@@ -47,6 +47,7 @@ async def use(url: str, *, wait_replicas: int) -> None:
         await ledger.admit(claim_for(two))
         await stage(ledger, two)
         assert (await ledger.index()).files == (one, two)
+        assert await ledger.latest(1) == (DEMO,)
         assert await ledger.revisions(DEMO, (MAIN,))
         assert (await ledger.names((MAIN,)))[1] == (DEMO,)
         assert (await ledger.totals()).files == 2

@@ -9,7 +9,7 @@ import pytest
 
 from overlay.config.tables import LedgerConfig, StoreConfig
 from overlay.domain.errors import InvalidConfig
-from overlay.storage.redis_watch import watch_server
+from overlay.storage.redis_watch import CHECKED_EVERY, watch_server
 from overlay.wiring.wired import wired
 from tests.fakes.index import ScriptedIndex
 from tests.ledgers import open_ledger
@@ -62,6 +62,15 @@ async def test_one_that_evicts_is_refused_when_it_takes_over(tmp_path: Path) -> 
             await looks(server, "", "restart", *[""] * 20)
     finally:
         server.stop()
+
+
+async def test_one_that_is_told_to_evict_is_refused_within_a_minute(own_redis: RedisServer) -> None:
+    """It is the same server; what it was told while nobody looked is asked again."""
+    with pytest.raises(Enough):
+        await looks(own_redis, "allkeys-lru", *[""] * (CHECKED_EVERY - 2))
+    own_redis.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    with pytest.raises(InvalidConfig, match=EVICTING):
+        await looks(own_redis, "allkeys-lru", *[""] * (CHECKED_EVERY - 1))
 
 
 async def test_one_that_evicts_and_comes_after_the_start_ends_the_process(
