@@ -1,7 +1,7 @@
 """What the target takes from whoever uploads, from where twine's users keep it, in twine's order.
 
     TWINE_USERNAME, TWINE_PASSWORD      the environment
-    ~/.pypirc                           the section whose repository is the target
+    ~/.pypirc                           the sections whose repository is the target: the first that fits
     keyring                             its service is the upload URL
     Trusted Publishing                  the job's own identity (`trusted_publishing`)
     a client certificate alone          TWINE_CLIENT_CERT or .pypirc (`tls`), for indexes that are none of PyPI's
@@ -13,12 +13,14 @@ command line, which every user of the machine can read, and never shown.
 The overlay says where the files go, and it alone must not say who gets a credential. What .pypirc and the keyring hold
 belongs to a URL. What the environment or the CI platform gives belongs to none: it goes to pypi.org and test.pypi.org,
 whose tokens and audiences are bound, and elsewhere only where TWINE_REPOSITORY_URL names the very upload URL. A
-TWINE_REPOSITORY_URL that names the overlay itself (OVERLAY_URL), as a job has it that stages with twine, says nothing;
-one that names anything else than where the files go stops the run.
+TWINE_REPOSITORY_URL that names the overlay itself (OVERLAY_URL), as a job has it that stages with twine, says nothing.
+Where the files go to pypi.org or test.pypi.org one that names the other of the two stops the run, and any other URL is
+passed over with a warning: an overlay has more addresses than OVERLAY_URL. Elsewhere one that names anything else than
+where the files go stops the run.
 """
 
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -98,11 +100,10 @@ def basic(username: str, password: str) -> str:
 
 async def find(sources: Sources, target: Target, plan: PlanView) -> Credential:
     """Return the first credential for the target. Raises Refused when there is none, or it cannot fit."""
-    named = _is_named(sources.environment, target)
+    named = _is_named(sources, target)
     connected = await in_thread(tls.read, sources.environment, sources.pypirc, target)
-    login = await _login(sources, target, named=named)
+    login = await _login(sources, target, plan, named=named)
     if login is not None:
-        _require_fit(login, target, plan, sources.now_s())
         _explain_new(login, plan, sources.warn)
         return login
     try:
@@ -121,18 +122,24 @@ async def find(sources: Sources, target: Target, plan: PlanView) -> Credential:
     return credential
 
 
-def _is_named(environment: Mapping[str, str], target: Target) -> bool:
+def _is_named(sources: Sources, target: Target) -> bool:
     """Say whether the job itself means this target. Raises Refused where it means another one."""
-    raw = environment.get("TWINE_REPOSITORY_URL", "").strip()
-    if not raw or is_below(raw, environment.get("OVERLAY_URL", "").strip()):
+    raw = sources.environment.get("TWINE_REPOSITORY_URL", "").strip()
+    if not raw or is_below(raw, sources.environment.get("OVERLAY_URL", "").strip()):
         return target.index is not None
-    if not target.is_meant_by(raw):
-        raise Refused(
-            f"The overlay's files go to {target}, but TWINE_REPOSITORY_URL of this job names {without_user(raw)}; no "
-            f"credential was sent. {_HOW_TO_NAME} {target} if that is where they are to go; else use the overlay that "
-            "stands in front of the other one."
+    if target.is_meant_by(raw):
+        return True
+    if target.index is not None and not target.is_the_other_of(raw):
+        sources.warn(
+            f"TWINE_REPOSITORY_URL of this job names {without_user(raw)}; it was passed over, for the overlay's files "
+            f"go to {target}."
         )
-    return True
+        return True
+    raise Refused(
+        f"The overlay's files go to {target}, but TWINE_REPOSITORY_URL of this job names {without_user(raw)}; no "
+        f"credential was sent. {_HOW_TO_NAME} {target} if that is where they are to go; else use the overlay that "
+        "stands in front of the other one."
+    )
 
 
 async def _trusted(sources: Sources, target: Target, *, named: bool) -> Credential:
@@ -144,8 +151,8 @@ async def _trusted(sources: Sources, target: Target, *, named: bool) -> Credenti
     return await sources.trusted(target)
 
 
-async def _login(sources: Sources, target: Target, *, named: bool) -> Login | None:
-    """Ask environment, .pypirc and keyring. Raises Refused."""
+async def _login(sources: Sources, target: Target, plan: PlanView, *, named: bool) -> Login | None:
+    """Ask environment, .pypirc and keyring; what they give fits. Raises Refused."""
     username = sources.environment.get("TWINE_USERNAME", "").strip()
     held = sources.environment.get("TWINE_PASSWORD", "").strip()
     if password := _own(held, "TWINE_PASSWORD", sources):
@@ -154,22 +161,52 @@ async def _login(sources: Sources, target: Target, *, named: bool) -> Login | No
                 f"The overlay's files go to {target}, and nothing in this job says that TWINE_PASSWORD belongs there; "
                 f"it was not sent. {_HOW_TO_NAME} {target} if it does."
             )
-        return _made(username, password, "TWINE_PASSWORD", target)
+        return _fitting(_made(username, password, "TWINE_PASSWORD", target), sources, target, plan)
     if held:  # the overlay's: then so is the user name
         username = ""
-    entry = await in_thread(pypirc.read, sources.pypirc, target)
-    if entry is not None:
-        # As with twine, what .pypirc calls the user of PyPI does not matter: it takes tokens only.
-        username = username or ("" if target.index is not None else entry.username)
-        words = f"[{entry.section}] in {sources.pypirc}"
-        if password := _own(entry.password, words, sources):
-            return _made(username, password, words, target)
+    entries = await in_thread(pypirc.read, sources.pypirc, target)
+    if login := _of_sections(entries, username, sources, target, plan):
+        return login
+    if not username:
+        username = next(filter(None, (_user(entry, target) for entry in entries)), "")
     if not username and target.index is not None:
         username = _API_USER
     found = await in_thread(sources.keyring, str(target), username)
     if found is not None and (password := _own(found[1], "the keyring", sources)):
-        return _made(found[0], password, "the keyring", target)
+        return _fitting(_made(found[0], password, "the keyring", target), sources, target, plan)
     return None
+
+
+def _of_sections(
+    entries: Sequence[pypirc.Entry], username: str, sources: Sources, target: Target, plan: PlanView
+) -> Login | None:
+    """Return what the first section that fits holds, and say which were passed over. Raises Refused when none fits."""
+    unfit: list[str] = []
+    for entry in entries:
+        words = f"[{entry.section}] in {sources.pypirc}"
+        if password := _own(entry.password, words, sources):
+            try:
+                made = _made(username or _user(entry, target), password, words, target)
+                login = _fitting(made, sources, target, plan)
+            except Refused as err:
+                unfit.append(str(err))
+                continue
+            for sentence in unfit:
+                sources.warn(f"{sentence} It was passed over; {words} is used.")
+            return login
+    if unfit:
+        raise Refused("\n".join(dict.fromkeys(unfit)))
+    return None
+
+
+def _user(entry: pypirc.Entry, target: Target) -> str:
+    """Return whose password a section holds; as with twine its user name does not matter to PyPI: it takes tokens."""
+    return "" if target.index is not None else entry.username
+
+
+def _fitting(login: Login, sources: Sources, target: Target, plan: PlanView) -> Login:
+    _require_fit(login, target, plan, sources.now_s())
+    return login
 
 
 def _own(password: str, words: str, sources: Sources) -> str:

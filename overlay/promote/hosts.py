@@ -39,6 +39,12 @@ class Target:
         named = _read(raw)
         return self.is_at(raw) or (self.index is not None and named is not None and _index(named) == self.index)
 
+    def is_the_other_of(self, raw: str) -> bool:
+        """Say whether a URL names one of the two public indexes, and this is the other one."""
+        named = _read(raw)
+        index = None if named is None else _index(named)
+        return self.index is not None and index is not None and index != self.index
+
     def __str__(self) -> str:
         return str(self.url)
 

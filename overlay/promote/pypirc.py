@@ -1,4 +1,4 @@
-"""The section of `.pypirc` that belongs to an upload URL (packaging.python.org, "The .pypirc file")."""
+"""The sections of `.pypirc` that belong to an upload URL (packaging.python.org, "The .pypirc file")."""
 
 import configparser
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ _KNOWN: Final[dict[str, Index]] = {"pypi": "pypi.org", "testpypi": "test.pypi.or
 class Entry:
     """What a section says; "" for what it does not."""
 
-    section: str = ""
+    section: str
     username: str = ""
     password: str = field(default="", repr=False)
     ca_cert: str = ""
@@ -26,15 +26,12 @@ class Entry:
     """Path of the client certificate and its key."""
 
 
-NOTHING: Final = Entry()
-
-
-def read(path: Path, target: Target) -> Entry | None:
-    """Find the section of the target; None when there is none. Blocks; raises Refused, quoting nothing of it."""
+def read(path: Path, target: Target) -> tuple[Entry, ...]:
+    """Find the sections of the target, in the order of the file. Blocks; raises Refused, quoting nothing of it."""
     try:
         text = path.read_text("utf-8")
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return ()
     except (OSError, UnicodeDecodeError) as err:
         raise Refused(f"{path} cannot be read ({type(err).__name__}).") from None
     parser = configparser.RawConfigParser()
@@ -43,16 +40,17 @@ def read(path: Path, target: Target) -> Entry | None:
     except configparser.Error:
         # Its message quotes lines, and a line may be a password.
         raise Refused(f"{path} is not a .pypirc: it cannot be read as sections and `key = value`.") from None
-    for section in parser.sections():
-        if _is_of(section, parser.get(section, "repository", fallback=""), target):
-            return Entry(
-                section=section,
-                username=parser.get(section, "username", fallback="").strip(),
-                password=parser.get(section, "password", fallback="").strip(),
-                ca_cert=parser.get(section, "ca_cert", fallback="").strip(),
-                client_cert=parser.get(section, "client_cert", fallback="").strip(),
-            )
-    return None
+    return tuple(
+        Entry(
+            section=section,
+            username=parser.get(section, "username", fallback="").strip(),
+            password=parser.get(section, "password", fallback="").strip(),
+            ca_cert=parser.get(section, "ca_cert", fallback="").strip(),
+            client_cert=parser.get(section, "client_cert", fallback="").strip(),
+        )
+        for section in parser.sections()
+        if _is_of(section, parser.get(section, "repository", fallback=""), target)
+    )
 
 
 def _is_of(section: str, repository: str, target: Target) -> bool:

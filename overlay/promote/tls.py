@@ -8,7 +8,7 @@ The first two come before twine's own as they do in requests, by which twine upl
 """
 
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -44,10 +44,16 @@ def read(environment: Mapping[str, str], pypirc_path: Path, target: Target) -> T
     """Read what is named for the target. Blocks; raises Refused where it cannot be used."""
     if target.url.scheme != "https":
         return Tls(None)
-    entry = pypirc.read(pypirc_path, target) or pypirc.NOTHING
-    where = f"in [{entry.section}] of {pypirc_path}"
-    bundle = _first(environment, _BUNDLES) or _named(entry.ca_cert, f"ca_cert {where}")
-    client = _first(environment, (_CLIENT,)) or _named(entry.client_cert, f"client_cert {where}")
+    entries = pypirc.read(pypirc_path, target)
+    where = f"of {pypirc_path}"
+    bundle = _first(
+        *((environment.get(name, "").strip(), name) for name in _BUNDLES),
+        *((entry.ca_cert, f"ca_cert in [{entry.section}] {where}") for entry in entries),
+    )
+    client = _first(
+        (environment.get(_CLIENT, "").strip(), _CLIENT),
+        *((entry.client_cert, f"client_cert in [{entry.section}] {where}") for entry in entries),
+    )
     context = ssl.create_default_context() if bundle is None else _trusting(bundle)
     if client is not None:
         _show(context, client)
@@ -55,13 +61,9 @@ def read(environment: Mapping[str, str], pypirc_path: Path, target: Target) -> T
     return Tls(context, "" if client is None else client.words)
 
 
-def _first(environment: Mapping[str, str], names: Sequence[str]) -> _Named | None:
-    found = (_named(environment.get(name, "").strip(), name) for name in names)
-    return next(filter(None, found), None)
-
-
-def _named(path: str, words: str) -> _Named | None:
-    return _Named(Path(path), words) if path else None
+def _first(*named: tuple[str, str]) -> _Named | None:
+    """Return the first path that is not "", and in words what names it."""
+    return next((_Named(Path(path), words) for path, words in named if path), None)
 
 
 def _trusting(bundle: _Named) -> ssl.SSLContext:

@@ -162,6 +162,60 @@ async def test_sections_belong_to_their_target(desk: Desk) -> None:
             await desk.find(target(other))
 
 
+SECTIONS = """
+[pypi]
+password = {0}
+[demo]
+repository = https://upload.pypi.org/legacy/
+password = {1}
+[other]
+repository = https://upload.pypi.org/legacy
+password = {2}
+"""
+
+
+@pytest.mark.parametrize(
+    ("misfit", "words"),
+    [
+        (token([1, ["other"]]), "is for other only, not for demo"),
+        (token([0, int(NOW_S) - 1, 0]), "has expired"),
+        (token(location="test.pypi.org"), "holds a token of test.pypi.org"),
+        ("an old password", "begin pypi-"),
+        (OURS, "holds a token of an overlay"),
+    ],
+    ids=["project", "expired", "index", "password", "overlay"],
+)
+async def test_the_first_section_that_fits_counts(desk: Desk, misfit: str, words: str) -> None:
+    """Several sections of one URL have the tokens of several projects; those passed over are said."""
+    fits = token([1, ["demo"]])
+    desk.pypirc(SECTIONS.format(misfit, fits, token([3, "never read"])))
+    assert await desk.user() == f"__token__:{fits}"
+    (warning,) = desk.warnings
+    assert words in warning
+    assert "[pypi] in " in warning
+    assert "passed over" in warning
+    assert misfit not in warning
+
+
+async def test_sections_of_which_none_fits_are_all_named(desk: Desk) -> None:
+    """And no other source is asked: the target's own credentials are there, and wrong."""
+    desk.pypirc(SECTIONS.format(token([1, ["other"]]), token([1, ["third"]]), OURS))
+    desk.keyring[(str(PYPI), "__token__")] = ("__token__", token())
+    with pytest.raises(Refused) as caught:
+        await desk.find()
+    assert [f"[{section}] in " in str(caught.value) for section in ("pypi", "demo")] == [True, True]
+    assert "for third only, not for demo" in str(caught.value)
+    assert desk.asked == []
+
+
+async def test_a_later_sections_user_may_stand_alone(desk: Desk) -> None:
+    """The keyring has the password."""
+    section = "[{0}]\nrepository = https://index.example/legacy/\n"
+    desk.pypirc(section.format("first") + section.format("second") + "username = ada\n")
+    desk.keyring[(str(PRIVATE), "ada")] = ("ada", "kept")
+    assert await desk.user(PRIVATE) == "ada:kept"
+
+
 async def test_a_section_pypi_with_another_repository_is_not_pypis(desk: Desk) -> None:
     """A section that somebody called [pypi] but gave another URL belongs to that URL."""
     desk.pypirc("[pypi]\nrepository = https://index.example/legacy/\nusername = ada\npassword = private\n")
@@ -218,10 +272,12 @@ async def test_what_belongs_to_no_index_goes_only_where_the_job_says(
         (PRIVATE, "https://index.example/legacy/other/"),
         (PRIVATE, "https://eve:hunter2@devpi.example/legacy/"),
         (PRIVATE, "https://["),
-        (PYPI, "https://index.example/legacy/"),
+        (PRIVATE, "https://overlay.test.evil.test/legacy/"),
+        (PRIVATE, "https://overlay.test/rooted-elsewhere/"),
         (PYPI, str(TESTPYPI)),
-        (PYPI, "https://overlay.test.evil.test/legacy/"),
-        (PYPI, "https://overlay.test/rooted-elsewhere/"),
+        (PYPI, "http://test.pypi.org"),
+        (TESTPYPI, str(PYPI)),
+        (TESTPYPI, "https://pypi.org/legacy/"),
     ],
 )
 async def test_a_job_that_means_another_index_is_refused(desk: Desk, to: Target, meant: str) -> None:
@@ -233,6 +289,27 @@ async def test_a_job_that_means_another_index_is_refused(desk: Desk, to: Target,
     assert f"Set TWINE_REPOSITORY_URL to {to}" in str(caught.value)
     assert meant.replace("eve:hunter2@", "").replace("https://[", "no URL") in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("to", [PYPI, TESTPYPI])
+@pytest.mark.parametrize(
+    ("meant", "shown"),
+    [
+        ("http://127.0.0.1:8080/legacy/", "http://127.0.0.1:8080/legacy/"),
+        ("https://ci:hunter2@overlay.company.example/next/legacy/", "https://overlay.company.example/next/legacy/"),
+        ("https://[", "no URL"),
+    ],
+)
+async def test_an_overlays_other_address_does_not_stop_a_job(desk: Desk, to: Target, meant: str, shown: str) -> None:
+    """An overlay has more names than OVERLAY_URL; what goes to the public indexes is bound to them anyway."""
+    filled(desk)
+    desk.environment = {"TWINE_REPOSITORY_URL": meant, "OVERLAY_URL": "http://localhost:8080"}
+    assert (await desk.user(to)).startswith("__token__:pypi-")
+    (warning,) = desk.warnings
+    assert f"names {shown}; it was passed over, for the overlay's files go to {to}." in warning
+    desk.environment |= {"TWINE_USERNAME": "ci", "TWINE_PASSWORD": "hunter2"}
+    with pytest.raises(Refused, match="__token__"):
+        await desk.find(to)
 
 
 @pytest.mark.parametrize("meant", ["https://upload.pypi.org/legacy", "https://pypi.org/legacy/"])

@@ -176,6 +176,15 @@ async def test_the_first_that_names_an_authority_counts(authority: Authority, tm
         tls.read(named, path, hosts.target(url))
 
 
+def test_a_later_section_may_name_what_the_first_does_not(tmp_path: Path) -> None:
+    """Of several sections of one URL the first that names a certificate counts."""
+    url = "https://localhost:1/legacy/"
+    path = pypirc(tmp_path, url)
+    path.write_text(f"{path.read_text()}\n[also]\nrepository = {url}\nca_cert = /none/also\n")
+    with pytest.raises(Refused, match=r"/none/also \(ca_cert in \[also\] of .*\.pypirc\)"):
+        tls.read({}, path, hosts.target(url))
+
+
 @pytest.mark.parametrize("source", ["TWINE_CLIENT_CERT", "client_cert"])
 async def test_a_client_certificate_is_shown(authority: Authority, tmp_path: Path, source: str) -> None:
     """Beside the credential, or as the only one: then no header is sent."""
