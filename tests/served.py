@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Self
 
 import aiohttp
+import psutil
 
 from tests.builders import Built
 from tests.running import ADMIN
@@ -20,6 +21,8 @@ from tests.running import ADMIN
 LISTENS: Final = re.compile(r"overlay listens on (\S+)/ in front of ")
 START_LIMIT_S: Final = 60.0  # a loaded machine; alone it takes one or two
 STOP_LIMIT_S: Final = 40.0
+QUEUED: Final = 40
+ANSWERED: Final = b"HTTP/1.1 200 OK"
 
 
 class NotStarted(AssertionError):
@@ -172,3 +175,33 @@ async def connected(served: Served, request: bytes) -> AsyncIterator[tuple[async
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def queued(served: Served) -> AsyncIterator[list[bytes]]:
+    """Make connections that no process of the server accepts before the block ends; answers are there after it."""
+    first_lines: list[bytes] = []
+    stopped = [psutil.Process(served.pid), *psutil.Process(served.pid).children()]
+    async with contextlib.AsyncExitStack() as stack:
+        for process in stopped:
+            process.suspend()
+            stack.callback(_resume, process)
+        async with asyncio.timeout(START_LIMIT_S):
+            while {process.status() for process in stopped} != {psutil.STATUS_STOPPED}:
+                await asyncio.sleep(0.01)
+        request = b"GET /-/health HTTP/1.1\r\nHost: x\r\n\r\n"
+        made = [await stack.enter_async_context(connected(served, request)) for _ in range(QUEUED)]
+        yield first_lines
+        for process in stopped:
+            _resume(process)
+        async with asyncio.timeout(STOP_LIMIT_S):
+            for reader, _ in made:
+                try:
+                    first_lines.append((await reader.readline()).strip())
+                except ConnectionError as err:
+                    first_lines.append(repr(err).encode())
+
+
+def _resume(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended
+        process.resume()

@@ -1,10 +1,11 @@
 """The process above the workers of one host: `overlay serve --workers N`.
 
 It binds the sockets and starts N processes that accept from them; the kernel gives each connection to one of them.
-A worker that ends is started again. SIGTERM and SIGINT stop all of them gracefully. SIGHUP replaces one after another
-by a process that reads program and configuration anew: the new one takes no connection before all that it needs
-answers, the old one is told to stop after that, and the sockets stay open all the while. Workers that do not get so far
-are not rolled out.
+A worker that ends is started again, after growing pauses where it does not live long; when the last one that serves
+finds configuration or servers unfit, another one would do no better, and all ends. SIGTERM and SIGINT stop all of them
+gracefully. SIGHUP replaces one after another by a process that reads program and configuration anew: the new one takes
+no connection before all that it needs answers, the old one is told to stop after that, and the sockets stay open all
+the while. Workers that do not get so far are not rolled out.
 
 Workers are new interpreters, not forks: each has the program that is installed when it starts, and no half-copied
 state. They notice the end of this process, however it ends, by a pipe that nobody writes to.
@@ -26,15 +27,17 @@ from typing import Final
 
 from overlay.cli.announcement import announce
 from overlay.cli.hangup import on_hangup
-from overlay.cli.outcome import DONE, FAILED
+from overlay.cli.listening import bound
+from overlay.cli.outcome import DONE, FAILED, USAGE
 from overlay.cli.worker_process import WorkerProcess, becomes_ready, end, one_of
 from overlay.config.tables import Config
 from overlay.web.metrics_folder import worker_ended
 
-# A worker that lived shorter than this is started again after a pause.
+# A worker that lived shorter than this is started again after a pause, and after twice that pause the next time: an
+# interpreter's start takes a second of a core from those who serve.
 _LIVED_S: Final = 5.0
 _PAUSE_S: Final = 1.0
-_BACKLOG: Final = 1024
+_LONGEST_PAUSE_S: Final = 16.0
 
 _log = logging.getLogger("overlay.supervisor")
 
@@ -46,7 +49,7 @@ def run(config: Config, options: Sequence[str]) -> int:
 
 async def _supervise(config: Config, options: Sequence[str]) -> int:
     with contextlib.ExitStack() as stack:
-        listeners = await _bound(config.server.host, config.server.port)
+        listeners = await bound(config.server.host, config.server.port)
         for listener in listeners:
             stack.callback(listener.close)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="overlay-")))
@@ -54,16 +57,6 @@ async def _supervise(config: Config, options: Sequence[str]) -> int:
         stack.callback(supervisor.close)
         port = int(listeners[0].getsockname()[1])
         return await supervisor.supervise(lambda: announce(config, port))
-
-
-async def _bound(host: str, port: int) -> list[socket.socket]:
-    """Listen on every address of the host, as asyncio would. Connections wait until a worker takes them."""
-    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)
-    listeners = [socket.socket(fileno=os.dup(bound.fileno())) for bound in server.sockets]
-    server.close()
-    for listener in listeners:
-        listener.listen(_BACKLOG)
-    return listeners
 
 
 class Supervisor:
@@ -112,7 +105,7 @@ class Supervisor:
         await self._end_all()
         return self._code
 
-    async def _launch(self, *, trial: bool) -> WorkerProcess:
+    async def _launch(self, *, trial: bool, pause_s: float = _PAUSE_S) -> WorkerProcess:
         """Start a worker. Raises OSError."""
         self._metrics.mkdir(parents=True, exist_ok=True)  # somebody may have cleaned up all temporary files
         temporary = Path(tempfile.mkdtemp(prefix="worker-", dir=self._folder))
@@ -135,7 +128,7 @@ class Supervisor:
             raise
         finally:
             os.close(pipe)
-        worker = WorkerProcess(process, temporary, trial=trial, somebody_serves=self._serving)
+        worker = WorkerProcess(process, temporary, trial=trial, pause_s=pause_s, somebody_serves=self._serving)
         self._workers.add(worker)
         self._begin(worker.read(told))
         self._begin(self._watch(worker))
@@ -151,27 +144,35 @@ class Supervisor:
         self._tidy_after(worker)
         if worker.told or worker.trial or self._stop.is_set():
             return
-        if (
-            not self._serving.is_set() and code >= 0
-        ):  # it says why itself, and would say it again; a signal says nothing
-            self._code = code if code > 0 else FAILED
+        if self._ends_all(code):
+            self._code = code or FAILED
             self._stop.set()
             return
-        _log.error("worker %d ended with %d; starting another one", worker.process.pid, code)
-        if time.monotonic() - worker.began_s < _LIVED_S:
-            await self._pause()
+        pause_s = 0.0 if time.monotonic() - worker.began_s >= _LIVED_S else worker.pause_s
+        _log.error("worker %d ended with %d; starting another one in %d s", worker.process.pid, code, pause_s)
+        await self._pause(pause_s)
+        next_s = min(2 * pause_s, _LONGEST_PAUSE_S) or _PAUSE_S
         while not self._stop.is_set():
             try:
-                await self._launch(trial=False)
+                await self._launch(trial=False, pause_s=next_s)
             except OSError as err:
                 _log.error("cannot start a worker, trying again: %s", err)
-                await self._pause()
+                await self._pause(_PAUSE_S)
             else:
                 return
 
-    async def _pause(self) -> None:
+    def _ends_all(self, code: int) -> bool:
+        """Say whether no other worker would do better than one that ended so; it has said why."""
+        if code < 0:
+            return False  # a signal says nothing
+        if not self._serving.is_set():
+            return True
+        # While others serve, somebody may be about to mend the file that a new worker read.
+        return code == USAGE and not any(worker.serving for worker in self._workers)
+
+    async def _pause(self, pause_s: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), _PAUSE_S)
+            await asyncio.wait_for(self._stop.wait(), pause_s)
 
     def _tidy_after(self, worker: WorkerProcess) -> None:
         try:

@@ -19,10 +19,11 @@ from aiohttp import web
 
 from overlay.cli.announcement import announce, root
 from overlay.cli.hangup import on_hangup
-from overlay.cli.outcome import DONE, FAILED
+from overlay.cli.listening import BACKLOG, bound, take_queued
+from overlay.cli.outcome import DONE, FAILED, USAGE
 from overlay.cli.worker_process import READY, SERVING
 from overlay.config.tables import Config, LedgerConfig, StoreConfig
-from overlay.domain.errors import NotFound, Unavailable
+from overlay.domain.errors import InvalidConfig, NotFound, Unavailable
 from overlay.domain.layout import STORE_MARK
 from overlay.domain.names import MAIN
 from overlay.services.access import local_operator
@@ -40,7 +41,6 @@ _LAST_S: Final = 1.0
 _LEAVING_S: Final = 1.0
 _LOOK_S: Final = 0.02
 _THREADS: Final = 32
-_BACKLOG: Final = 1024
 _AGAIN_S: Final = 0.2
 
 _log = logging.getLogger("overlay")
@@ -92,18 +92,20 @@ async def _serve(config: Config, files: Sequence[Path], inherited: Inherited | N
         for path in files:
             await _stage(running, path)
         if inherited is None:
-            await web.TCPSite(served, config.server.host, config.server.port, backlog=_BACKLOG).start()
+            listeners = tuple(await bound(config.server.host, config.server.port))
+            await _listen(served, listeners)
             announce(config, _bound_port(served))
             _tell_how_to_upload(running, config, _bound_port(served), files)
             watched = running.watched
         else:
+            listeners = inherited.listeners
             loop.add_reader(inherited.alive, _orphaned, loop, inherited.alive, stop)
             opening = asyncio.ensure_future(_open(served, inherited, running.services))
             stack.callback(opening.cancel)
             watched = (*running.watched, opening)
-        failed = await _stopped(stop, watched)
-        await drain(served, lifecycle, within_s=_STOP_S)
-    return FAILED if failed else DONE
+        code = await _stopped(stop, watched)
+        await drain(served, listeners, lifecycle, within_s=_STOP_S)
+    return code
 
 
 def _orphaned(loop: asyncio.AbstractEventLoop, alive: int, stop: asyncio.Event) -> None:
@@ -115,13 +117,17 @@ async def _open(served: web.AppRunner, inherited: Inherited, services: Services)
     """Take connections, and tell the supervisor how far this worker is."""
     if inherited.trial:
         await _answers(services)
-    for listener in inherited.listeners:
-        await web.SockSite(served, listener, backlog=_BACKLOG).start()
+    await _listen(served, inherited.listeners)
     os.write(inherited.told, SERVING)
     await _answers(services)
     os.write(inherited.told, READY)
     while True:
         await asyncio.Event().wait()
+
+
+async def _listen(served: web.AppRunner, listeners: Sequence[socket.socket]) -> None:
+    for listener in listeners:
+        await web.SockSite(served, listener, backlog=BACKLOG).start()
 
 
 async def _answers(services: Services) -> None:
@@ -136,17 +142,25 @@ async def _answers(services: Services) -> None:
             return
 
 
-async def _stopped(stop: asyncio.Event, watched: Iterable[asyncio.Task[NoReturn]]) -> bool:
-    """Wait until the process is told to stop, or must; says whether it must."""
+async def _stopped(stop: asyncio.Event, watched: Iterable[asyncio.Task[NoReturn]]) -> int:
+    """Wait until the process is told to stop, or must; returns the exit code."""
     told = asyncio.ensure_future(stop.wait())
     ended, _ = await asyncio.wait({told, *watched}, return_when=asyncio.FIRST_COMPLETED)
     told.cancel()
+    code = FAILED
     for task in ended - {told}:
-        _log.error("stopping, because what runs beside the requests failed", exc_info=task.exception())
-    return told not in ended
+        failure = task.exception()
+        if isinstance(failure, InvalidConfig):  # a start would end with the same sentence, and the same code
+            code = USAGE
+            _log.error("stopping: %s", failure)
+        else:
+            _log.error("stopping, because what runs beside the requests failed", exc_info=failure)
+    return DONE if told in ended else code
 
 
-async def drain(served: web.AppRunner, lifecycle: Lifecycle, *, within_s: float) -> None:
+async def drain(
+    served: web.AppRunner, listeners: Sequence[socket.socket], lifecycle: Lifecycle, *, within_s: float
+) -> None:
     """Take no new connections, then no new uploads; wait for what is under way, and break off what is left in time.
 
     A proxy may have sent a request over an open connection, or one just made, that was not read yet, and it cannot send
@@ -155,8 +169,13 @@ async def drain(served: web.AppRunner, lifecycle: Lifecycle, *, within_s: float)
     deadline_s = asyncio.get_running_loop().time() + within_s
     lifecycle.leaving = True
     _log.info("stopping; %d uploads under way", lifecycle.in_flight)
+    assert served.server is not None
+    # Stopping closes them. A worker that never served leaves what waits there to the others.
+    held = [listener.dup() for listener in listeners] if served.sites else []
     for site in served.sites:
         await site.stop()
+    for listener in held:
+        await take_queued(listener, served.server)
     await _left(served, within_s=min(_LEAVING_S, within_s / 2))
     lifecycle.draining = True
     with contextlib.suppress(TimeoutError):
@@ -164,11 +183,10 @@ async def drain(served: web.AppRunner, lifecycle: Lifecycle, *, within_s: float)
             await lifecycle.idle()
     if lifecycle.in_flight:
         _log.warning("%d uploads are broken off: they did not end in time", lifecycle.in_flight)
-    if served.server is not None:
-        served.server.pre_shutdown()
-        left_s = max(deadline_s - asyncio.get_running_loop().time(), _LAST_S)
-        # aiohttp waits this long twice: for handlers to end, then for those whose request's body it broke off.
-        await served.server.shutdown(left_s / 2)
+    served.server.pre_shutdown()
+    left_s = max(deadline_s - asyncio.get_running_loop().time(), _LAST_S)
+    # aiohttp waits this long twice: for handlers to end, then for those whose request's body it broke off.
+    await served.server.shutdown(left_s / 2)
 
 
 async def _left(served: web.AppRunner, *, within_s: float) -> None:

@@ -23,7 +23,8 @@ _log = logging.getLogger("overlay.supervisor")
 class WorkerProcess:
     """A running process; `trial` until a roll-out is sure of it, `told` once it was asked to stop.
 
-    `somebody_serves` is set once it takes requests.
+    `serving` is true, and `somebody_serves` set, once it takes requests. `pause_s` is to pass before another one takes
+    its place if it does not live long.
     """
 
     def __init__(
@@ -32,12 +33,15 @@ class WorkerProcess:
         temporary: Path,
         *,
         trial: bool,
+        pause_s: float,
         somebody_serves: asyncio.Event,
     ) -> None:
         self.process = process
         self.temporary = temporary
         self.trial = trial
         self.told = False
+        self.serving = False
+        self.pause_s = pause_s
         self.began_s = time.monotonic()
         self._somebody_serves = somebody_serves
         self.ready = asyncio.Event()
@@ -53,6 +57,7 @@ class WorkerProcess:
         """Hear what it tells, until it ends."""
         async for told in _bytes(pipe):
             if told == SERVING:
+                self.serving = True
                 self._somebody_serves.set()
             elif told == READY:
                 self.ready.set()

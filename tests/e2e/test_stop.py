@@ -21,7 +21,7 @@ from overlay.web.context import Lifecycle
 from tests.builders import metadata, wheel
 from tests.fakes.index import ScriptedIndex
 from tests.running import ADMIN, basic, config_for, running
-from tests.served import Served, connected, form_bytes
+from tests.served import ANSWERED, QUEUED, Served, connected, form_bytes, queued
 
 LIMIT_S: Final = 20.0
 PROMPT_S: Final = 15.0  # it takes two seconds alone, and 25 with something under way
@@ -118,6 +118,16 @@ async def test_who_leaves_closes_connections_with_an_answer(tmp_path: Path, path
             assert response.headers["Connection"] == "close"
 
 
+async def test_connections_that_were_made_before_the_stop_are_answered(tmp_path: Path) -> None:
+    """Those that nobody has accepted yet, too: the kernel has told their clients that they are there."""
+    async with ScriptedIndex() as index, Served(tmp_path / "store", index.simple_url) as served:
+        assert served.process is not None
+        async with queued(served) as answers:
+            served.process.send_signal(signal.SIGTERM)
+        assert answers == [ANSWERED] * QUEUED
+        assert await served.ended() == 0
+
+
 async def test_a_stop_without_work_is_prompt(tmp_path: Path) -> None:
     """Idle connections do not hold it up."""
     async with (
@@ -178,7 +188,7 @@ async def test_one_deadline_holds_for_all_that_is_under_way(path: str) -> None:
     asking = asyncio.create_task(ask())
     await begun.wait()
     began = time.monotonic()
-    await drain(served, lifecycle, within_s=4)
+    await drain(served, (), lifecycle, within_s=4)
     await served.cleanup()
     took_s = time.monotonic() - began
     async with asyncio.timeout(LIMIT_S):

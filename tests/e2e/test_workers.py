@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,8 +16,9 @@ import pytest
 from tests.builders import wheel
 from tests.distributed import Backing, backing_in
 from tests.fakes.index import ScriptedIndex
+from tests.redis_servers import RedisServer, running, valkey_binary
 from tests.running import ADMIN, basic, form
-from tests.served import NotStarted, Served
+from tests.served import ANSWERED, QUEUED, NotStarted, Served, queued
 
 LIMIT_S: Final = 60.0
 WORKERS: Final = 2
@@ -214,6 +216,14 @@ async def test_one_signal_ends_all(host: Served) -> None:
     assert "ERROR" not in host.log
 
 
+async def test_connections_that_were_made_before_the_stop_are_answered(host: Served) -> None:
+    """The last worker that leaves finds those that nobody has accepted."""
+    async with queued(host) as answers:
+        psutil.Process(host.pid).send_signal(signal.SIGTERM)
+    assert answers == [ANSWERED] * QUEUED
+    assert await host.ended() == 0
+
+
 async def test_what_no_waiting_mends_ends_the_supervisor_too(backing: Backing, tmp_path: Path) -> None:
     """A Redis that may forget: said once per worker at most, with the code of wrong usage."""
     backing.redis.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
@@ -224,6 +234,40 @@ async def test_what_no_waiting_mends_ends_the_supervisor_too(backing: Backing, t
         backing.redis.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
     assert refused.value.code == 2
     assert "Set it to noeviction" in refused.value.log
+
+
+async def test_what_no_waiting_mends_ends_the_supervisor_later_too(backing: Backing, tmp_path: Path) -> None:
+    """A Redis that may forget took the place of the one that all workers had found fit."""
+    policy = "maxmemory-policy {}\n"
+    redis = RedisServer(valkey_binary(), tmp_path, config=policy.format("noeviction"))
+    async with ScriptedIndex() as index:
+        settings = backing.settings(WORKERS, OVERLAY_STORE_PREFIX=tmp_path.name, OVERLAY_LEDGER_URL=redis.url)
+        with running(redis):
+            async with Served(tmp_path / "host", index.simple_url, settings) as host:
+                (tmp_path / f"{redis.port}.conf").write_text(policy.format("allkeys-lru"))
+                redis.restart()
+                assert await host.ended() == 2
+    assert "Set it to noeviction" in host.log
+    assert "Traceback" not in host.log
+
+
+async def test_a_worker_that_cannot_start_any_more_is_tried_again_ever_later(host: Served) -> None:
+    """Somebody is editing the configuration: the other one serves, and does not share its core with the attempts."""
+    assert await stage(host, "1.0") == 200
+    config = Path(host.settings["OVERLAY_CONFIG"])
+    config.write_text("[uplods]\nreplace = true\n")
+    psutil.Process(min(workers(host))).kill()
+
+    def pauses() -> list[int]:
+        return [int(seconds) for seconds in re.findall(r"ended with 2; starting another one in (\d+) s", host.log)]
+
+    async with asking(host) as statuses:
+        await until(lambda: len(pauses()) == 2)
+    first_s, second_s = pauses()
+    assert 0 < first_s < second_s
+    config.write_text("")
+    await until(lambda: len(workers(host)) == WORKERS)
+    assert set(statuses) == {200}
 
 
 async def test_without_an_admin_token_it_does_not_start(backing: Backing, tmp_path: Path) -> None:
