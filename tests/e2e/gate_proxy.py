@@ -18,10 +18,21 @@ class When(StrEnum):
     AFTER = "after"
 
 
-class GateProxy:
-    """Counts the calls of a run, all but the renewals of its lease; the chosen one hangs until `opened`, or is cut."""
+class Of(StrEnum):
+    """Which calls are counted."""
 
-    def __init__(self, to: str, number: int, when: When, *, cut: bool) -> None:
+    STEPS = "steps"
+    """Plan, journal, looks."""
+    FILES = "files"
+    """The fetches of staged bytes."""
+    LEASE = "lease"
+    """The renewals."""
+
+
+class GateProxy:
+    """Counts the calls of a run that are of one kind; the chosen one hangs until `opened`, or is cut."""
+
+    def __init__(self, to: str, number: int, when: When, of: Of, *, cut: bool) -> None:
         self.url = ""
         self.reached = asyncio.Event()
         self.opened = asyncio.Event()
@@ -29,11 +40,12 @@ class GateProxy:
         self._to = to
         self._number = number
         self._when = when
+        self._of = of
         self._cut = cut
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        counted = "/api/v1/promotions" in request.path and not request.path.endswith("/lease")
+        counted = _kind(request.path) is self._of
         if counted:
             self.calls.append(f"{request.method} {request.path.rpartition('/')[2]}")
         stops = counted and len(self.calls) - 1 == self._number
@@ -59,10 +71,18 @@ class GateProxy:
         await self.opened.wait()
 
 
+def _kind(path: str) -> Of | None:
+    if path.startswith("/files/"):
+        return Of.FILES
+    if "/api/v1/promotions" not in path:
+        return None
+    return Of.LEASE if path.endswith("/lease") else Of.STEPS
+
+
 @contextlib.asynccontextmanager
-async def gate_proxy(to: str, number: int, when: When, *, cut: bool) -> AsyncIterator[GateProxy]:
+async def gate_proxy(to: str, number: int, when: When, *, cut: bool, of: Of = Of.STEPS) -> AsyncIterator[GateProxy]:
     """Run one until the block ends; `number` counts calls from 0."""
-    gate = GateProxy(to, number, when, cut=cut)
+    gate = GateProxy(to, number, when, of, cut=cut)
     runner = web.ServerRunner(web.Server(gate.handle), shutdown_timeout=0.1)  # type: ignore[arg-type]
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
