@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -19,6 +19,9 @@ _IN_LINKS: Final = ":/?#@!$&'+,;=%~"
 _NOBODY: Final = Runner(is_github=False)
 
 
+Outcome = Literal["live", "accepted", "planned", "failed", "refused"]
+
+
 class PromotedFile(Struct, frozen=True, kw_only=True):
     """How far one file came: planned, pushing (upstream may have it), pushed (accepted) or live."""
 
@@ -26,7 +29,7 @@ class PromotedFile(Struct, frozen=True, kw_only=True):
     version: str
     filename: str
     sha256: str
-    state: str
+    state: FileState
     url: str | None
     status: int | None
     said: str
@@ -34,9 +37,12 @@ class PromotedFile(Struct, frozen=True, kw_only=True):
 
 
 class PromoteReport(Struct, frozen=True, kw_only=True):
-    """What `overlay promote --json` prints; `outcome` is live, accepted, planned (--dry-run), failed or refused."""
+    """What `overlay promote --json` prints; deploy/ci/promote.schema.json has it for scripts.
 
-    outcome: str
+    `outcome` is live, accepted (--no-wait), planned (--dry-run), failed or refused.
+    """
+
+    outcome: Outcome
     exit_code: int
     promotion: str | None
     target: str
@@ -104,7 +110,7 @@ def summary_of(result: Result) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _outcome(result: Result) -> str:
+def _outcome(result: Result) -> Outcome:
     match result.ending:
         case Ending.DONE if result.dry_run:
             return "planned"
@@ -182,7 +188,7 @@ def _file(file: FileResult) -> PromotedFile:
         version=file.version,
         filename=file.filename,
         sha256=file.sha256,
-        state=file.state.value,
+        state=file.state,
         url=file.url,
         status=file.status,
         said=file.said,

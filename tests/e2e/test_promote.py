@@ -3,11 +3,8 @@
 import hashlib
 from pathlib import Path
 
-import jsonschema  # type: ignore[import-untyped]
-import msgspec
 import pytest
 
-from overlay.cli.promote_report import PromoteReport
 from tests.builders import Built, wheel
 from tests.e2e.promoting import demo, scripted
 from tests.pypi.builders import FLAG_DAY, flag_day
@@ -178,16 +175,6 @@ async def test_a_refused_credential_is_explained(tmp_path: Path) -> None:
         assert not (await pypi.recording()).stored()
         again = await stage.job(*built, TWINE_PASSWORD=TOKEN).run(*job.dist)
         assert again.code == 0, again.err
-
-
-async def test_the_report_is_what_its_schema_says(tmp_path: Path) -> None:
-    """Of a run that went well and of one that did not."""
-    built = demo()
-    schema = msgspec.json.schema(PromoteReport)
-    async with scripted(tmp_path, built) as (_, stage):
-        for job in (stage.job(*built), stage.job(*built, TWINE_PASSWORD=TOKEN)):
-            ran = await job.run("--json", *job.dist)
-            jsonschema.validate(msgspec.json.decode(ran.out), schema)
 
 
 # Several projects
