@@ -1,5 +1,6 @@
 """Where things lie below the root of a store (design §5); the only place that forms these keys."""
 
+from string import ascii_lowercase, digits
 from typing import Final
 
 from overlay.domain.names import NormalizedName, ReleaseName, StageId, UploadId
@@ -20,6 +21,15 @@ SWEEP_MARK: Final = "state/sweep.json"
 """Says when the last regular sweep began, for all who would sweep."""
 LIVE_MARK: Final = "state/live.json"
 """Says likewise when somebody last began to look for staged files that became live."""
+
+
+def parts(prefix: str) -> tuple[str, ...]:
+    """Divide RECORDS or HISTORY by the first letters of their projects: these prefixes have all the keys between them.
+
+    They may be listed side by side, where one list names no more than 1,000 keys an answer. PEP 503: a normalized name
+    begins with a letter or a digit.
+    """
+    return tuple(prefix + first for first in ascii_lowercase + digits)
 
 
 def blob_key(upload: UploadId, filename: str) -> BlobKey:

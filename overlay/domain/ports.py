@@ -92,10 +92,13 @@ class Documents(Protocol):
         """Delete durably; deleting what is not there is fine."""
 
     def keys(self, prefix: str) -> AsyncIterator[str]:
-        """List the keys below a prefix that ends in a slash, in any order."""
+        """List the keys that begin with a prefix, in any order; it ends in a slash, or within a folder's name."""
 
     def scan(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
-        """Read every document below a prefix, in any order; one that vanishes meanwhile is left out."""
+        """Read every document below a prefix that ends in a slash, in any order.
+
+        One that vanishes meanwhile is left out.
+        """
 
 
 class UpstreamSource(Protocol):

@@ -8,14 +8,30 @@ refused it.
 
 A release that is being promoted is found as its freeze had kept it (`overlay.services.freezes`); the freeze holds from
 the moment the ledger is ready.
+
+What was answered before the ledger was lost may still be written while the documents are read. So the order counts:
+
+    1. the history            Whoever replaces a file has the new record before the old one's history: where this is
+                              read, the record is found after it. Read before it, the name might have neither.
+    2. what promotions keep   A plan names what is in the history (so that is read before), and uploads whose records
+                              are older than itself (so those are looked for after).
+    3. the records            One that is gone by now has ended, whether its history was there at 1. or not.
+
+Reading the records takes longest, and listing the history takes longer every year. So the records are read beside 1.
+and 2., and 3. only lists them again: what is not on that list is dropped, what is new on it is read. Of a record read
+early only marks can be missing that it got since. A mark that an add-only file was shown is compared with the ledger's
+life (`overlay.services.reconcile.hold`), and one that it is live is repeated (`overlay.services.settling`).
 """
 
+import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Final
 
+from overlay.caching.threads import uninterrupted
 from overlay.domain.errors import DocumentNotFound
 from overlay.domain.layout import HISTORY, RECORDS, STORE_MARK, TOKENS, history_key, upload_of_document
 from overlay.domain.ledger_port import Lead, StageLedger
@@ -24,7 +40,9 @@ from overlay.domain.ports import Documents
 from overlay.domain.records import Record, TokenDocument, check_mark, decode, encode_mark
 from overlay.domain.rights import Token
 from overlay.domain.stage import Gone, Reason, precedence
+from overlay.services.at_once import some_at_once
 from overlay.services.freezes import LEASE_S, Kept, read_kept
+from overlay.services.listings import listed
 from overlay.services.live_copies import read_reason
 from overlay.services.reconcile import settle
 
@@ -71,9 +89,15 @@ async def rebuild_missing(
 
 async def _rebuild(documents: Documents, lead: Lead, now_us: Callable[[], int], lease_s: float) -> Rebuilt:
     began = time.perf_counter()
-    dead = {upload_of_document(key) async for key in documents.keys(HISTORY)}
-    kept = await read_kept(documents, dead, until_us=now_us() + int(lease_s * _MICROSECONDS))
-    winners, losers = await _winners(documents, dead, kept)
+    early = asyncio.ensure_future(_read_early(documents))
+    try:
+        dead = {upload_of_document(key) for key in await listed(documents, HISTORY)}
+        kept = await read_kept(documents, dead, until_us=now_us() + int(lease_s * _MICROSECONDS))
+        records = await _present(documents, await early)
+    finally:
+        early.cancel()
+        await uninterrupted(asyncio.gather(early, return_exceptions=True))
+    winners, losers = await _winners(documents, records, dead, kept)
     files = [record.file for record in winners]
     for gone in losers:
         await settle(documents, gone)
@@ -85,12 +109,37 @@ async def _rebuild(documents: Documents, lead: Lead, now_us: Callable[[], int], 
     return Rebuilt(len(files), len(losers), time.perf_counter() - began)
 
 
-async def _winners(documents: Documents, dead: AbstractSet[UploadId], kept: Kept) -> tuple[list[Record], list[Gone]]:
+async def _read_early(documents: Documents) -> dict[str, Record]:
+    return {key: _slim(key, body) async for key, body in documents.scan(RECORDS)}
+
+
+async def _present(documents: Documents, early: Mapping[str, Record]) -> list[Record]:
+    """Return the records that there are by now."""
+
+    async def late(key: str) -> Record | None:
+        with contextlib.suppress(DocumentNotFound):  # it ended since it was listed
+            return _slim(key, await documents.get(key))
+        return None
+
+    keys = await listed(documents, RECORDS)
+    records = [early[key] for key in keys if key in early]
+    return records + [found for found in await some_at_once(late, set(keys) - early.keys()) if found is not None]
+
+
+def _slim(key: str, body: bytes) -> Record:
+    return replace(decode(key, body, Record), form=(), attestations=None)  # all of them are in memory at once
+
+
+async def _winners(
+    documents: Documents, records: Iterable[Record], dead: AbstractSet[UploadId], kept: Kept
+) -> tuple[list[Record], list[Gone]]:
     """Return what is staged, and what lost its name to that and enters the history."""
+    ended = dead - kept.revived
     living: dict[tuple[StageId, str], Record] = {}
     losers: list[Gone] = []
-    async for record in _records(documents, dead - kept.revived):
-        if kept.waits(record.file):
+    for record in records:
+        is_dead = record.file.upload_id in ended and not await _is_void(documents, record)
+        if is_dead or kept.waits(record.file):
             continue
         name = record.file.stage, record.file.filename
         held = living.get(name)
@@ -108,13 +157,6 @@ def _lost(record: Record, winner: Record) -> Gone:
     is_replaced = record.replace and winner.live_since_us is None
     reason = Reason.REPLACED if is_replaced else Reason.REFUSED
     return Gone(record.file, reason, winner.file.staged_at_us, winner.file.who)
-
-
-async def _records(documents: Documents, dead: AbstractSet[UploadId]) -> AsyncIterator[Record]:
-    async for key, body in documents.scan(RECORDS):
-        record = decode(key, body, Record)
-        if upload_of_document(key) not in dead or await _is_void(documents, record):
-            yield replace(record, form=(), attestations=None)  # all of them are in memory at once
 
 
 async def _is_void(documents: Documents, record: Record) -> bool:

@@ -29,6 +29,7 @@ from overlay.domain.ports import Documents
 from overlay.domain.records import TokenDocument, decode
 from overlay.domain.rights import Token
 from overlay.services.freezes import LEASE_S, freeze_again
+from overlay.services.listings import listed
 from overlay.services.rebuild import rebuild_missing
 from overlay.services.reconcile import end_again, reconcile_project
 
@@ -87,8 +88,8 @@ async def reconcile(documents: Documents, ledger: StageLedger) -> Reconciled:
     Raises LedgerUnavailable, StoreUnavailable, RecordCorrupt. The ledger is read last: what it shows was recorded
     before, so an upload under way is rarely looked at twice.
     """
-    recorded = {upload_of_document(key): _project_of(key) async for key in documents.keys(RECORDS)}
-    ended = [upload_of_document(key) async for key in documents.keys(HISTORY)]
+    recorded = {upload_of_document(key): _project_of(key) for key in await listed(documents, RECORDS)}
+    ended = [upload_of_document(key) for key in await listed(documents, HISTORY)]
     staged = {file.upload_id: file.project for file in (await ledger.index()).files}
     projects = disagreeing(recorded, ended, staged)
     for project in projects:

@@ -55,8 +55,13 @@ class DirectoryDocuments:
                     yield key, body
 
     def _walk(self, prefix: str) -> Iterator[str]:
-        for folder, _, names in os.walk(self._root / prefix, onerror=_raise_unless_gone):
+        above, _, beginning = prefix.rpartition("/")
+        top = self._root / above
+        for folder, folders, names in os.walk(top, onerror=_raise_unless_gone):
             below = os.path.relpath(folder, self._root)
+            if beginning and Path(folder) == top:
+                folders[:] = [name for name in folders if name.startswith(beginning)]  # os.walk enters these
+                continue  # no document lies beside folders
             for name in names:
                 yield f"{below}/{name}"
 

@@ -90,6 +90,16 @@ async def test_a_prefix_lists_what_lies_below_it_and_nothing_else(documents: Doc
     assert await listed(documents, "nothing/") == set()
 
 
+async def test_a_prefix_may_end_within_a_folders_name(documents: Documents) -> None:
+    """A long list is divided so, and its parts are asked for side by side (`overlay.domain.layout.parts`)."""
+    keys = {f"records/{project}/{number}.json" for project in ("a", "ab", "b", "ba") for number in range(2)}
+    for key in [*keys, "history/a/1.json", "receipts/by-release/a/1.json"]:
+        await documents.put(key, b"x")
+    assert await listed(documents, "records/a") == {key for key in keys if key.startswith("records/a")}
+    assert await listed(documents, "records/ba") == {key for key in keys if key.startswith("records/ba")}
+    assert await listed(documents, "records/c") == await listed(documents, "nothing/a") == set()
+
+
 async def test_a_scan_reads_every_document_below(documents: Documents) -> None:
     """More than one batch, or page of a listing, each with its own bytes."""
     expected = {f"records/p{number % 7}/{number:04}.json": str(number).encode() for number in range(1010)}

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from overlay.domain.errors import RecordCorrupt
-from overlay.domain.layout import HISTORY, blob_key, history_key, promotion_key, receipt_key, record_key
+from overlay.domain.layout import blob_key, history_key, promotion_key, receipt_key, record_key
 from overlay.domain.ledger_port import Ending
 from overlay.domain.names import MAIN, StageId, UploadId
 from overlay.domain.promotion import (
@@ -293,7 +293,7 @@ async def test_a_refused_withdrawal_may_be_taken_back_while_the_documents_are_re
         async def keys(self, prefix: str) -> AsyncIterator[str]:
             async for key in super().keys(prefix):
                 yield key
-            if prefix == HISTORY:
+            if history_key(DEMO, SOURCE.upload_id).startswith(prefix):
                 yield history_key(DEMO, SOURCE.upload_id)
 
     plan, late = await store.plan(WHEEL, SOURCE), Late()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.domain.errors import FileExists, LedgerRebuilt, LedgerUnavailable
-from overlay.domain.layout import HISTORY, RECORDS, history_key, record_key, token_key, upload_of_document
+from overlay.domain.layout import HISTORY, RECORDS, TOKENS, history_key, record_key, token_key, upload_of_document
 from overlay.domain.ledger_port import Ending, Lead, LedgerState
 from overlay.domain.names import NormalizedName, UploadId
 from overlay.domain.promotion import Freeze
@@ -369,7 +369,7 @@ async def test_workers_share_one_rebuild() -> None:
 
 
 class WrittenMeanwhile(MemoryDocuments):
-    """Documents in which one upload ends, and another is recorded, right after a rebuild read the records."""
+    """Documents in which one upload ends, and another is recorded, right after a rebuild read them."""
 
     def __init__(self, world: World, ended: StagedFile, recorded: StagedFile) -> None:
         super().__init__()
@@ -380,7 +380,7 @@ class WrittenMeanwhile(MemoryDocuments):
     async def scan(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
         async for found in super().scan(prefix):
             yield found
-        if prefix == RECORDS:
+        if prefix == TOKENS:
             self._world.end(self._ended)
             self._world.record(self._recorded)
 
