@@ -40,6 +40,17 @@ async def test_nothing_else_is_ordered_with_abandon(command: Command, words: lis
     assert f"leave out {words[0]}" in ran.err
 
 
+async def test_what_is_wrong_commands_nothing_to_githubs_runner(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever said it: it obeys `##[` anywhere."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    ran = await command("promote", "--abandon", "##[add-mask]x")
+    assert ran.code == 2
+    assert "add-mask" in ran.err
+    assert "##[" not in ran.err
+
+
 async def test_json_is_printed_for_wrong_usage_too(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever reads it need not read the sentence on standard error."""
     monkeypatch.delenv("OVERLAY_URL")

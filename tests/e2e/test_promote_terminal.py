@@ -159,7 +159,8 @@ async def test_who_says_yes_sees_everything_go_live(tmp_path: Path) -> None:
             assert (filename, state) == (built.filename, "live")
             async with stage.session.get(url) as answer:
                 assert await answer.read() == built.body
-        assert "All files are live." in lines[3]
+        assert lines[3].startswith("Promotion ")
+        assert "All files are live." in lines[4]
 
 
 async def test_a_log_in_ci_has_no_bars_though_it_is_a_terminal(tmp_path: Path) -> None:
