@@ -96,6 +96,15 @@ class IgnoredFinding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LivePledge:
+    """A pledged file that is live with the pledged digest."""
+
+    filename: str
+    sha256: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Promotion:
     """What was planned, and the run that has it now."""
 
@@ -114,6 +123,8 @@ class Promotion:
     beside: tuple[UploadId, ...] = ()
     """What else was staged of its releases when they were frozen, in whatever stage: a rebuild cannot tell it from what
     came later."""
+    already_live: tuple[LivePledge, ...] = ()
+    """What was pledged with its files and was live before: nothing of it is pushed. In order of the names."""
 
     @property
     def releases(self) -> tuple[ReleaseName, ...]:

@@ -1,14 +1,22 @@
 """From the domain's promotions to the API's."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from overlay.domain.merge import timestamp
 from overlay.domain.names import ReleaseName, UploadId
-from overlay.domain.promotion import FileState, JournalEntry, PlannedFile, Promotion, PromotionReceipt, Underway
+from overlay.domain.promotion import (
+    FileState,
+    JournalEntry,
+    LivePledge,
+    PlannedFile,
+    Promotion,
+    PromotionReceipt,
+    Underway,
+)
 from overlay.domain.to_wire import file_path
 from overlay.domain.wire import API, PromotingFileView, ReleasePromotionView
-from overlay.domain.wire_promotions import IgnoredView, PromotedFileView, PromotionView
+from overlay.domain.wire_promotions import IgnoredView, LiveFileView, PromotedFileView, PromotionView
 
 IS_RUNNING = "running"
 IS_WAITING = "waiting"
@@ -28,6 +36,7 @@ def underway(
         planned_at=timestamp(promotion.planned_at_us),
         state=IS_RUNNING if leased else IS_WAITING,
         files=_files(promotion, held.journal, root, attestations),
+        already_live=already_live(promotion.already_live),
         ignored=_ignored(promotion),
         leased_until=timestamp(freeze.until_us) if freeze is not None and leased else None,
     )
@@ -69,6 +78,7 @@ def ended(receipt: PromotionReceipt, *, root: str) -> PromotionView:
         planned_at=timestamp(promotion.planned_at_us),
         state=receipt.outcome.value,
         files=_files(promotion, {entry.upload_id: entry for entry in receipt.journal}, root, {}),
+        already_live=already_live(promotion.already_live),
         ignored=_ignored(promotion),
         ended_at=timestamp(receipt.ended_at_us),
         ended_by=receipt.ended_by,
@@ -106,6 +116,11 @@ def _files(
         promoted_file(file, journal.get(file.upload_id), root=root, attestations=attestations.get(file.upload_id))
         for file in promotion.files
     )
+
+
+def already_live(pledges: Iterable[LivePledge]) -> tuple[LiveFileView, ...]:
+    """Form the pledged files that were live before."""
+    return tuple(LiveFileView(filename=one.filename, sha256=one.sha256, url=one.url) for one in pledges)
 
 
 def _ignored(promotion: Promotion) -> tuple[IgnoredView, ...]:

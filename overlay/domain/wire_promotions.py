@@ -110,6 +110,8 @@ class PromotionView(Struct, frozen=True, kw_only=True):
     planned_at: str
     state: str
     files: tuple[PromotedFileView, ...]
+    already_live: tuple[LiveFileView, ...] = ()
+    """What was pledged with the files and was live before it was planned: nothing of it was pushed."""
     ignored: tuple[IgnoredView, ...] = ()
     leased_until: str | None = None
     ended_at: str | None = None

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from overlay.domain.names import NormalizedName, ReleaseName, StageId, UploadId
-from overlay.domain.promotion import Underway
+from overlay.domain.promotion import LivePledge, Underway
 from overlay.domain.promotion_plan import Rules
 
 
@@ -30,15 +30,6 @@ class Wanted:
     stage: StageId
     partial: bool = False
     ignore_rules: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LivePledge:
-    """A pledged file that is live with the pledged digest."""
-
-    filename: str
-    sha256: str
-    url: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from overlay.domain.ports import Documents
 from overlay.domain.promotion import (
     Freeze,
     IgnoredFinding,
+    LivePledge,
     Outcome,
     Promotion,
     PromotionEnding,
@@ -36,7 +37,7 @@ from overlay.services.at_once import some_at_once
 from overlay.services.promotion_attestations import read_attestations
 from overlay.services.promotion_finding import find_promotion
 from overlay.services.promotion_looks import Seen, Sight, note, noted, on_page, see
-from overlay.services.promotion_orders import LivePledge, Planned, PromotionSettings, Wanted
+from overlay.services.promotion_orders import Planned, PromotionSettings, Wanted
 from overlay.services.promotion_papers import put_plan
 from overlay.services.promotion_survey import Ground, Survey
 from overlay.services.reconcile import reconcile_project
@@ -122,6 +123,7 @@ class Planning:
             holder=wanted.holder,
             fence=1,
             ignored=tuple(found for one in checked for found in one.ignored),
+            already_live=live,
         )
         freeze = await self._freeze(planned, durable=False)
         await self._check_frozen(freeze, planned, grounds)
@@ -159,6 +161,7 @@ class Planning:
             # Counted by the ledger; this is for one that lost the freeze, or the last fences, since.
             fence=max(freeze.fence, promotion.fence) + (1 if overtakes else 0),
             ignored=tuple(dict.fromkeys((*promotion.ignored, *ignored))),
+            already_live=_each_once(*promotion.already_live, *live),
         )
         freeze = await self._freeze(taken, durable=held.durable)
         taken = replace(taken, fence=freeze.fence)
@@ -250,6 +253,12 @@ class Planning:
                 if found.sha256 is not None and found.sha256 == wanted.pledges[filename]:
                     live.append(LivePledge(filename=filename, sha256=found.sha256, url=found.url))
         return tuple(sorted(live, key=lambda file: file.filename))
+
+
+def _each_once(*live: LivePledge) -> tuple[LivePledge, ...]:
+    """Order them by name; of two with one name the later counts."""
+    named = {file.filename: file for file in live}
+    return tuple(named[filename] for filename in sorted(named))
 
 
 def _nothing_left(live: tuple[LivePledge, ...], warnings: Iterable[str] = ()) -> Planned:

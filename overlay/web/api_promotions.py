@@ -19,7 +19,6 @@ from overlay.domain.rights import Right, Token
 from overlay.domain.wire_promotions import (
     JournalOrder,
     LeaseView,
-    LiveFileView,
     LookedAtView,
     LookView,
     PlanView,
@@ -183,9 +182,7 @@ def _plan_view(request: web.Request, planned: Planned) -> PlanView:
         )
     return PlanView(
         promotion=promotion,
-        already_live=tuple(
-            LiveFileView(filename=live.filename, sha256=live.sha256, url=live.url) for live in planned.already_live
-        ),
+        already_live=to_wire_promotions.already_live(planned.already_live),
         warnings=planned.warnings,
         new_projects=planned.new_projects,
         upstream=str(URL(request.app[SETTINGS].upstream_url).with_user(None)),

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.domain.errors import RecordCorrupt
-from overlay.domain.records import SCHEMA, HistoryEntry, Record, TokenDocument, decode, encode
+from overlay.domain.names import MAIN
+from overlay.domain.promotion import Outcome, Promotion, PromotionId, PromotionReceipt
+from overlay.domain.records import SCHEMA, HistoryEntry, ReceiptDocument, Record, TokenDocument, decode, encode
 from overlay.domain.stage import Gone, Reason
 from tests.staged import staged_file, token
 
@@ -49,6 +51,25 @@ def test_an_unknown_key_of_the_same_schema_is_ignored() -> None:
     record = Record(file=staged_file(), form=(), attestations=None)
     body = json.loads(encode(record)) | {"later": 1}
     assert decode("k", json.dumps(body).encode(), Record) == record
+
+
+def test_a_receipt_from_before_it_named_what_was_live_is_read() -> None:
+    """Then it names nothing of that."""
+    promotion = Promotion(
+        id=PromotionId("1" * 32),
+        stage=MAIN,
+        target="https://upload.example/legacy/",
+        files=(),
+        who="ci",
+        token_id="t",
+        planned_at_us=1,
+        holder="a" * 32,
+        fence=1,
+    )
+    receipt = PromotionReceipt(promotion=promotion, outcome=Outcome.LIVE, ended_at_us=2, ended_by="ci", journal=())
+    body = json.loads(encode(ReceiptDocument(receipt=receipt)))
+    del body["receipt"]["promotion"]["already_live"]
+    assert decode("k", json.dumps(body).encode(), ReceiptDocument).receipt == receipt
 
 
 @given(st.binary(max_size=200) | st.just(b"{}") | st.just(b'{"schema":1}') | st.just(b'{"schema":"1"}'))

@@ -12,6 +12,7 @@ from overlay.domain.names import MAIN, NormalizedName, ReleaseName, StageId
 from overlay.domain.promotion import (
     FileState,
     Freeze,
+    LivePledge,
     Outcome,
     PromotionEnding,
     PromotionId,
@@ -547,6 +548,24 @@ async def test_once_all_is_live_the_promotion_has_ended(desk: Desk) -> None:
     assert await desk.promotions.find(held.promotion.id) == receipt
     (snapshot,) = await desk.ledger.snapshot(DEMO, (MAIN,))
     assert snapshot.files == (WHEEL, SOURCE)
+
+
+async def test_a_receipt_names_what_was_live_before(desk: Desk) -> None:
+    """Every pledge is in it: what was pushed, and what was done already, as the first run or a later one found it."""
+    desk.upstream.add(WHEEL)
+    held = await desk.held(WHEEL, SOURCE)
+    assert [file.filename for file in held.promotion.files] == [SOURCE.filename]
+    desk.upstream.add(ANOTHER)
+    pledges = {file.filename: file.sha256 for file in (WHEEL, SOURCE, ANOTHER)}
+    await desk.plan(SOURCE, pledges=pledges)
+    await desk.push(held, held.promotion.files[0])
+    _, receipt = await desk.promotions.look(CI, held.promotion.id, 1)
+    assert receipt is not None
+    assert receipt.promotion.already_live == tuple(
+        LivePledge(filename=file.filename, sha256=file.sha256, url=f"https://files.example/{file.filename}")
+        for file in sorted((WHEEL, ANOTHER), key=lambda file: file.filename)
+    )
+    assert await desk.promotions.find(held.promotion.id) == receipt
 
 
 async def test_what_others_pushed_ends_a_promotion_too(desk: Desk) -> None:

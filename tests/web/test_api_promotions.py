@@ -93,6 +93,17 @@ async def test_what_is_live_is_said_with_its_address(overlay: Running, index: Sc
         assert await response.read() == WHEEL.body
 
 
+async def test_a_promotion_says_what_was_live_before(overlay: Running, index: ScriptedIndex, clock: Clock) -> None:
+    """With digest and address, for as long as it is known."""
+    index.add(WHEEL)
+    clock.now_s += 61
+    said = await plan(overlay, WHEEL, SOURCE)
+    (live,) = said.body["already_live"]
+    assert (live["filename"], live["sha256"]) == (WHEEL.filename, WHEEL.sha256)
+    held = await call(overlay, "GET", f"/promotions/{said.body['promotion']['id']}")
+    assert held.body["already_live"] == [live]
+
+
 async def test_a_refusal_says_every_reason(overlay: Running) -> None:
     """As a problem with a type of its own."""
     rebuilt = sdist("demo", "1.0", payload=b"built again")
