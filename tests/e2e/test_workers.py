@@ -217,9 +217,10 @@ async def test_one_signal_ends_all(host: Served) -> None:
 
 
 async def test_connections_that_were_made_before_the_stop_are_answered(host: Served) -> None:
-    """The last worker that leaves finds those that nobody has accepted."""
+    """Those that nobody has accepted, too. Each process gets the signal, as from a terminal."""
     async with queued(host) as answers:
-        psutil.Process(host.pid).send_signal(signal.SIGTERM)
+        for pid in (*workers(host), host.pid):
+            psutil.Process(pid).send_signal(signal.SIGINT)
     assert answers == [ANSWERED] * QUEUED
     assert await host.ended() == 0
 
