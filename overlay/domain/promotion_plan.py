@@ -198,8 +198,9 @@ def _said(
 
 def _warnings(said: Iterable[tuple[str, Finding]]) -> Iterator[str]:
     for filename, found in said:
-        if found.severity is not Severity.ERROR and found.rule != NEW_PROJECT:  # the plan lists new projects itself
-            yield f"{filename}: {found.sentence}" if filename else found.sentence
+        if found.severity is not Severity.ERROR:
+            # That a project is new is about the project, however few of its files are pushed.
+            yield f"{filename}: {found.sentence}" if filename and found.rule != NEW_PROJECT else found.sentence
 
 
 def _refused(filename: str, found: Finding) -> Refusal:

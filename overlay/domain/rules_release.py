@@ -66,7 +66,8 @@ def _project(file: StagedFile, live: LiveRelease) -> Iterator[Finding]:
     yield note(
         NEW_PROJECT,
         f"{file.project} does not exist on PyPI yet. A token scoped to a project cannot create it (step 13): use a "
-        "token for the whole account or a pending trusted publisher.",
+        "token for the whole account or a pending trusted publisher. PyPI refuses a new name that is prohibited, or "
+        "too similar to an existing project's, which only the upload shows (step 14).",
     )
 
 

@@ -74,7 +74,17 @@ def refused(found: Preflight) -> list[tuple[str, str]]:
 
 def test_what_is_staged_as_pledged_is_to_be_pushed() -> None:
     """In order of the names, without a word against it."""
-    assert decided(candidate(WHEEL, SOURCE)) == Preflight(files=(WHEEL, SOURCE))
+    assert decided(candidate(WHEEL, SOURCE, upstream=page())) == Preflight(files=(WHEEL, SOURCE))
+
+
+@pytest.mark.parametrize("files", [(WHEEL,), (WHEEL, SOURCE)])
+def test_a_new_project_is_warned_of_once(files: tuple[StagedFile, ...]) -> None:
+    """Which token can create it, and what PyPI says of names only then; other indexes have rules of their own."""
+    (said,) = decided(candidate(*files)).warnings
+    for words in ("demo does not exist on PyPI yet", "scoped to a project", "prohibited", "too similar"):
+        assert words in said
+    assert not said.startswith(WHEEL.filename)
+    assert decided(candidate(*files), rules=Rules.PLAIN).warnings == ()
 
 
 def test_what_is_live_as_pledged_is_done() -> None:
@@ -110,7 +120,7 @@ def test_a_pledge_that_is_nowhere_is_refused() -> None:
 
 def test_a_staged_file_that_is_not_named_is_refused_unless_partial() -> None:
     """Forgetting the sdist is no release; leaving it out on purpose is one."""
-    one = candidate(WHEEL, SOURCE, pledges={WHEEL.filename: WHEEL.sha256})
+    one = candidate(WHEEL, SOURCE, pledges={WHEEL.filename: WHEEL.sha256}, upstream=page())
     assert refused(decided(one)) == [("not-named", SOURCE.filename)]
     assert decided(one, partial=True) == Preflight(files=(WHEEL,))
 
@@ -158,7 +168,7 @@ def test_what_a_token_for_everything_staged_is_not_promoted_beside_foreign_files
 def test_a_rule_of_the_target_refuses_the_file_it_is_about() -> None:
     """Only an error does; the rest is said."""
     findings = {WHEEL.filename: [error("bad", "Bad."), warning("odd", "Odd."), note("by-the-way", "By the way.")]}
-    found = decided(candidate(WHEEL, SOURCE, findings=findings))
+    found = decided(candidate(WHEEL, SOURCE, upstream=page(), findings=findings))
     assert refused(found) == [("bad", WHEEL.filename)]
     assert found.warnings == (f"{WHEEL.filename}: Odd.", f"{WHEEL.filename}: By the way.")
     assert decided(candidate(WHEEL, SOURCE, findings=findings), rules=Rules.PLAIN) == Preflight(files=(WHEEL, SOURCE))
