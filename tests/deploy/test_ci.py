@@ -29,6 +29,8 @@ WORKFLOWS: Final = sorted(CI.glob("github-*.yml"))
 ACTIONS: Final = sorted(CI.glob("*/action.yml"))
 _HASHED: Final = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(?P<version>[^ ;\\]+)", re.MULTILINE)
 
+_BY_COMMIT: Final = re.compile(r"[\w.-]+(?:/[\w.-]+)+@[0-9a-f]{40}")
+
 
 def read(path: Path) -> dict[str, Any]:
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -64,6 +66,16 @@ def test_only_the_job_that_promotes_has_an_identity(workflow: Path) -> None:
     promote = document["jobs"]["promote"]
     assert promote["environment"] == "pypi"
     assert not any("run" in step or "checkout" in step.get("uses", "") for step in promote["steps"])
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+def test_what_runs_beside_an_identity_is_named_by_commit(workflow: Path) -> None:
+    """Whoever can move a tag could publish; REF stands for a commit that whoever copies the file fills in."""
+    jobs = [job for job in read(workflow)["jobs"].values() if "id-token" in job.get("permissions", {})]
+    used = [step["uses"] for job in jobs for step in job["steps"] if "uses" in step]
+    assert len(used) > 1
+    ours = re.compile(r"OWNER/overlay/[a-z/]+@REF")
+    assert not [named for named in used if not (_BY_COMMIT.fullmatch(named) or ours.fullmatch(named))]
 
 
 def test_no_script_is_made_of_inputs() -> None:
