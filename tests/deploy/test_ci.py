@@ -1,6 +1,7 @@
 """deploy/ci: its files are what GitHub and GitLab read, and what its steps run does what they say."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -19,9 +20,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.builders import Built, sdist, wheel
+from tests.e2e.promoting import staged
 from tests.pypi.faults import Fault, Hang, Point
-from tests.pypi.orders import TOKEN, OpenGate, Token
+from tests.pypi.orders import TOKEN, OpenGate, Publisher, Token
+from tests.pypi.orders import Job as Identity
 from tests.pypi.process import PypiProcess, pypi_process
+from tests.running import ADMIN
 
 CI: Final = Path(__file__).resolve().parents[2] / "deploy" / "ci"
 ROOT: Final = CI.parents[1]
@@ -204,6 +208,76 @@ async def test_the_steps_promote_without_any_server(tmp_path: Path) -> None:
         assert '"outcome": "live"' in (tmp_path / "outputs").read_text()
         assert "overlay promote: live" in (tmp_path / "summary").read_text()
     await made.ended()  # it was told to stop
+
+
+def steps_of(action: str, **given: str) -> list[tuple[str, dict[str, str]]]:
+    """List the scripts that an action runs with these inputs, with the environment that each gets from it."""
+    document = read(CI / action / "action.yml")
+    inputs = {name: said.get("default", "") for name, said in document["inputs"].items()} | given
+    assert inputs.keys() == document["inputs"].keys()
+    found = []
+    for step in document["runs"]["steps"]:
+        if "if" in step:
+            name, word = re.fullmatch(r"inputs\.([a-z-]+) == '([a-z]*)'", step["if"]).groups()  # type: ignore[union-attr]
+            if inputs[name] != word:
+                continue
+        environment = {
+            key: re.sub(r"\$\{\{ inputs\.([a-z-]+) \}\}", lambda match: inputs[match[1]], text)
+            for key, text in step.get("env", {}).items()
+        }
+        assert not [text for text in environment.values() if "${{" in text]
+        script = re.fullmatch(r'exec bash "\$GITHUB_ACTION_PATH/\.\./([a-z]+\.sh)"', step["run"])
+        assert script is not None
+        found.append((script[1], environment))
+    return found
+
+
+async def act(made: Runner, **given: str) -> None:
+    """Run the action that promotes, as its file says."""
+    for name, environment in steps_of("promote", **given):
+        code, said = await made.run(name, **environment)
+        assert code == 0, said
+        if name == "start.sh":
+            made.take_over()
+
+
+@pytest.mark.parametrize("by", ["token", "identity"])
+async def test_the_action_promotes_from_an_overlay_that_the_job_reaches(tmp_path: Path, by: str) -> None:
+    """With its own credential, or by Trusted Publishing; no overlay is started."""
+    built = [wheel("demo", "1.1"), sdist("demo", "1.1")]
+    async with pypi_process() as pypi:
+        await pypi.do(Token(text=TOKEN), Publisher(projects=("demo",), pending=True))
+        made = runner(tmp_path, pypi, built)
+        if by == "identity":
+            del made.environment["TWINE_PASSWORD"]
+            made.environment |= await pypi.job(Identity())
+        async with staged(tmp_path, pypi.simple_url, pypi.upload_url, built) as stage:
+            given = {"url": stage.served.url, "token": ADMIN}
+            assert [name for name, _ in steps_of("promote", **given)] == ["install.sh", "promote.sh"]
+            await act(made, **given)
+            (promotion,) = await stage.promotions("demo==1.1")
+        assert promotion.state == "live"
+        recording = await pypi.recording()
+        assert recording.stored() == [one.filename for one in built]
+        assert len(recording.minted()) == (1 if by == "identity" else 0)
+        assert not (tmp_path / "env").exists()
+        assert '"outcome": "live"' in (tmp_path / "outputs").read_text()
+
+
+async def test_the_action_promotes_without_an_overlay_to_reach(tmp_path: Path) -> None:
+    """It starts one, in front of the index of its inputs, for the files of its inputs alone; arguments go along."""
+    built = [wheel("demo", "1.1"), sdist("demo", "1.1")]
+    async with pypi_process() as pypi:
+        await pypi.do(Token(text=TOKEN))
+        made = runner(tmp_path, pypi, built)
+        where = {"upstream-url": pypi.simple_url, "upload-url": pypi.upload_url}
+        assert [name for name, _ in steps_of("promote")] == ["install.sh", "start.sh", "promote.sh"]
+        await act(made, files="dist/*.whl", arguments="--dry-run", **where)
+        assert not (await pypi.recording()).posts()
+        told = json.loads("\n".join((tmp_path / "outputs").read_text().split("report<<")[1].splitlines()[1:-1]))
+        assert (told["outcome"], told["target"]) == ("planned", pypi.upload_url)
+        assert [file["filename"] for file in told["files"]] == [built[0].filename]
+    await made.ended()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
