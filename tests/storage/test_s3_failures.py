@@ -15,7 +15,7 @@ from overlay.storage.blobs_s3 import S3Blobs
 from overlay.storage.documents_s3 import S3Documents
 from overlay.storage.s3_client import Bucket, open_bucket
 from overlay.storage.s3_upload import PART_BYTES
-from tests.s3_server import REGION, S3Server, s3_server_in
+from tests.s3_server import REGION, S3Server, SeaweedFS, s3_server_in
 
 pytestmark = pytest.mark.faults
 
@@ -28,7 +28,7 @@ Ask = Callable[[Bucket], Awaitable[object]]
 
 
 @pytest.fixture(scope="module")
-def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
     """A server for this module alone, to be stopped and frozen."""
     with s3_server_in(tmp_path_factory.mktemp("own-s3")) as server:
         yield server
@@ -87,7 +87,7 @@ async def answered(bucket: Bucket) -> None:
                 return await bucket.check()
 
 
-async def test_a_server_that_is_gone_is_noticed_soon(own_server: S3Server, tmp_path: Path) -> None:
+async def test_a_server_that_is_gone_is_noticed_soon(own_server: SeaweedFS, tmp_path: Path) -> None:
     """Every operation says so in a bounded time, over connections that were open; later all is as before."""
     async with open_bucket(own_server.settings(tmp_path.name), own_server.session) as bucket:
         await write(bucket)
@@ -101,7 +101,7 @@ async def test_a_server_that_is_gone_is_noticed_soon(own_server: S3Server, tmp_p
 
 
 @pytest.mark.parametrize("name", ASKS)
-async def test_a_frozen_server_costs_a_bounded_time(own_server: S3Server, tmp_path: Path, name: str) -> None:
+async def test_a_frozen_server_costs_a_bounded_time(own_server: SeaweedFS, tmp_path: Path, name: str) -> None:
     """It accepts connections and answers nothing: two attempts of one read timeout each, then the answer is no."""
     settings = own_server.settings(tmp_path.name, read_timeout_s=0.5)
     async with open_bucket(settings, own_server.session) as bucket:
@@ -113,7 +113,7 @@ async def test_a_frozen_server_costs_a_bounded_time(own_server: S3Server, tmp_pa
             own_server.thaw()
 
 
-async def test_what_a_frozen_server_kept_is_swept(own_server: S3Server, tmp_path: Path) -> None:
+async def test_what_a_frozen_server_kept_is_swept(own_server: SeaweedFS, tmp_path: Path) -> None:
     """It may do later what it was asked for before: a blob or parts that nobody waits for any more."""
     settings = own_server.settings(tmp_path.name, read_timeout_s=0.5)
     async with open_bucket(settings, own_server.session) as bucket:
@@ -139,7 +139,7 @@ async def test_what_a_frozen_server_kept_is_swept(own_server: S3Server, tmp_path
             await blobs.delete(KEY)
 
 
-async def test_requests_do_not_queue_behind_hanging_ones(own_server: S3Server, tmp_path: Path) -> None:
+async def test_requests_do_not_queue_behind_hanging_ones(own_server: SeaweedFS, tmp_path: Path) -> None:
     """With every thread waiting for a silent server the next request is refused, not added to the queue."""
     settings = own_server.settings(tmp_path.name, read_timeout_s=0.5, connections=1)
     async with open_bucket(settings, own_server.session) as bucket:
@@ -153,7 +153,7 @@ async def test_requests_do_not_queue_behind_hanging_ones(own_server: S3Server, t
     assert sum("S3 is busy" in sentence for sentence in sentences) >= 15
 
 
-async def test_a_download_that_is_cut_off_is_an_error(own_server: S3Server, tmp_path: Path) -> None:
+async def test_a_download_that_is_cut_off_is_an_error(own_server: SeaweedFS, tmp_path: Path) -> None:
     """Nobody mistakes the beginning of a blob for the whole."""
     async with open_bucket(own_server.settings(tmp_path.name), own_server.session) as bucket:
         await write(bucket, 4 * PART_BYTES)
