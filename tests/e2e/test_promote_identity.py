@@ -5,8 +5,9 @@ from pathlib import Path
 
 from tests.e2e.promoting import demo, scripted
 from tests.pypi.attestations import attestation
+from tests.pypi.faults import Fault, Hang, Point
+from tests.pypi.orders import Advance, OpenGate, Publisher, Rules
 from tests.pypi.orders import Job as Identity
-from tests.pypi.orders import Publisher, Rules
 from tests.running import ADMIN, basic, form
 
 BUILT = demo()
@@ -56,6 +57,23 @@ async def test_a_token_that_runs_out_is_renewed_with_a_new_identity(tmp_path: Pa
         ran = await job.run("--json", *job.dist)
         assert ran.code == 0, ran.report.problem
         assert len((await pypi.recording()).minted()) == len(BUILT)
+
+
+async def test_a_token_that_ends_in_mid_upload_is_renewed_with_a_new_identity(tmp_path: Path) -> None:
+    """Upstream refuses the file with 403 once it has read it; with a new token it is sent again, and stored once."""
+    wheel = BUILT[0].filename
+    hang = Fault(at=Point.BODY, action=Hang("slow"), subject=wheel)
+    async with scripted(tmp_path, BUILT, PENDING, Rules(mint_life_s=20), hang) as (pypi, stage):
+        job = stage.job(*BUILT, **await pypi.job(Identity(life_s=20)))
+        await job.start("--json", *job.dist)
+        await pypi.reached("slow")
+        await pypi.do(Advance(21), OpenGate("slow"))
+        ran = await job.ended()
+        assert ran.code == 0, ran.report.problem
+        recording = await pypi.recording()
+        assert [post.status for post in recording.posts(wheel)] == [403, 200]
+        assert [minted.status for minted in recording.minted()] == [200, 200, 200]  # of an identity token each
+        assert recording.stored() == [one.filename for one in BUILT]
 
 
 async def test_where_the_platform_gives_one_identity_the_end_of_its_token_is_told_in_time(tmp_path: Path) -> None:
