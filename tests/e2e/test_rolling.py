@@ -97,6 +97,13 @@ async def rolled(host: Served) -> None:
             await asyncio.sleep(0.05)
 
 
+async def logged(host: Served, words: str) -> None:
+    """Wait for a line of the log: it is written after its answer."""
+    async with asyncio.timeout(60):
+        while words not in host.log:
+            await asyncio.sleep(0.05)
+
+
 async def test_a_rolling_restart_behind_nginx_fails_no_request(tmp_path: Path) -> None:
     """Host after host, and worker after worker: reads and uploads go on, and uploads are seen at once."""
     steps: tuple[Callable[[Served], Awaitable[None]], ...] = (restarted, rolled)
@@ -133,12 +140,11 @@ async def test_what_a_stranger_forges_changes_nothing(tmp_path: Path) -> None:
                 text = await response.text()
             assert "evil.example" not in text
             assert f"{stranger.url}/simple/" in text
+            await logged(stranger, '"GET /help"')
             assert "203.0.113.9" not in stranger.log
             async with session.get(f"{friend.url}/help") as response:
                 assert "https://evil.example/simple/" in await response.text()
-            async with asyncio.timeout(60):  # a line is written after its answer
-                while '203.0.113.9 "GET /help"' not in friend.log:
-                    await asyncio.sleep(0.05)
+            await logged(friend, '203.0.113.9 "GET /help"')
             with nginx_in_front_of([friend.port], tmp_path) as url:
                 async with session.get(f"{url}/help") as response:
                     text = await response.text()
