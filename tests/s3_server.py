@@ -41,9 +41,8 @@ _MEMORY: Final = "256MiB"  # the Go runtime's soft limit
 class S3Server:
     """Where a server answers, one identity that it knows, and one bucket."""
 
-    bucket: Final = "overlay-tests"
-
-    def __init__(self, endpoint_url: str, access_key: str, secret_key: str) -> None:
+    def __init__(self, endpoint_url: str, access_key: str, secret_key: str, bucket: str = "overlay-tests") -> None:
+        self.bucket = bucket
         self.endpoint_url = endpoint_url
         self.access_key, self.secret_key = access_key, secret_key
 
@@ -81,6 +80,11 @@ class SeaweedFS(S3Server):
         self._has_kept = False
         endpoint_url = f"http://127.0.0.1:{self._ports['s3.port']}"
         super().__init__(endpoint_url, secrets.token_hex(8), secrets.token_hex(20))
+
+    @property
+    def files_url(self) -> str:
+        """Where it takes the bucket's objects as files; much cheaper than S3, for what a test only needs to be there."""
+        return f"http://127.0.0.1:{self._ports['filer.port']}/buckets/{self.bucket}"
 
     def start(self) -> None:
         """Start and wait until objects can be stored, and those from before a `stop` or `kill` be read."""
@@ -229,7 +233,8 @@ def other_s3_server(environ: Mapping[str, str]) -> S3Server | None:
     """Return the server that the environment names, with its bucket made; None where it names none."""
     if "S3_SERVER" not in environ:
         return None
-    server = S3Server(environ["S3_SERVER"], environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"])
+    bucket = f"overlay-tests-{secrets.token_hex(4)}"  # prefixes tell the tests of one run apart, not runs
+    server = S3Server(environ["S3_SERVER"], environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"], bucket)
     with contextlib.closing(server.session.client("s3", endpoint_url=server.endpoint_url)) as client:
         _make_bucket(client, server.bucket)
     return server
