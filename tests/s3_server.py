@@ -83,7 +83,7 @@ class SeaweedFS(S3Server):
 
     @property
     def files_url(self) -> str:
-        """Where it takes the bucket's objects as files; much cheaper than S3, for what a test only needs to be there."""
+        """Where it takes the objects of the bucket as files: cheaper than S3, for what only has to be there."""
         return f"http://127.0.0.1:{self._ports['filer.port']}/buckets/{self.bucket}"
 
     def start(self) -> None:
