@@ -86,7 +86,8 @@ async def _serve(config: Config, files: Sequence[Path], inherited: Inherited | N
         running = await stack.enter_async_context(wired(config, ephemeral=bool(files)))
         lifecycle = Lifecycle()
         app = application(running.services, running.web, lifecycle, now_s=running.now_s, metrics=running.metrics)
-        served = runner(app, shutdown_timeout_s=_LAST_S, access_log=sys.stderr, log_form=LogForm(config.server.log))
+        lines = sys.stderr if config.server.access_log else None
+        served = runner(app, shutdown_timeout_s=_LAST_S, access_log=lines, log_form=LogForm(config.server.log))
         await served.setup()
         stack.push_async_callback(served.cleanup)
         for path in files:

@@ -17,6 +17,7 @@ class ServerConfig:
     trusted_proxies: tuple[str, ...] = ()
     local_path: str = ""
     log: str = "text"
+    access_log: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,7 +62,7 @@ class RedisLedger:
     def __init__(self, link: RedisLink, keys: Keys, now_us: Callable[[], int]) -> None:
         self._link = link
         self._keys = keys
-        self._ready, self._now_us = keys.ready, now_us
+        self._now_us = now_us
         self._reads, self._freezes = CoalescedReads(link.values, HELD_S), RedisFreezes(link, keys, self._lookup, now_us)
 
     async def check_server(self) -> None:
@@ -90,11 +90,12 @@ class RedisLedger:
 
     async def revisions(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[Revision, ...]:
         """Read the revision per stage, in one round trip with everybody else who asks now."""
-        keys = [self._keys.revision(stage, project) for stage in stages]
-        values = await self._reads.get([self._ready, *keys])
-        if values[self._ready] is None:
+        keys = self._keys.revisions(project, stages)
+        values = await self._reads.get(keys)
+        ready, *found = [values[key] for key in keys]
+        if ready is None:
             raise LedgerUnavailable("What is staged is not loaded yet; try again in a moment.")
-        return tuple([_revision(values[key]) for key in keys])
+        return tuple([_revision(value) for value in found])
 
     async def snapshot(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[StageSnapshot, ...]:
         """Read files and revisions of one moment."""

@@ -60,8 +60,6 @@ class CoalescedReads:
 
     def _answer(self, sent: asyncio.Task[Values], waiting: Sequence[asyncio.Future[Values]]) -> None:
         self._sent.discard(sent)
-        if self._unsent.waiting:
-            self._send()
         still = [answer for answer in waiting if not answer.done()]  # the callers of the others hung up
         if sent.cancelled():
             for answer in still:
@@ -73,3 +71,10 @@ class CoalescedReads:
             values = sent.result()
             for answer in still:
                 answer.set_result(values)
+        if self._unsent.waiting:
+            # After those who are answered now: what is asked till then joins, and a busy server loses no time by it.
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._unsent.waiting and not self._sent:
+            self._send()

@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeVar
 
 import msgspec
@@ -100,6 +101,10 @@ class Keys:
         """Name the key that says until when a token's uploads are paid for (`overlay.domain.rates`)."""
         return self.key(f"spent:{token_id}")
 
+    def revisions(self, project: NormalizedName, stages: Sequence[StageId]) -> tuple[str, ...]:
+        """Name `ready`, and after it the keys of a project's revision in each stage."""
+        return _revisions(self, project, tuple(stages))
+
     def revision(self, stage: StageId, project: NormalizedName) -> str:
         """Name the key of a project's revision in a stage."""
         return self.key(f"revision:{stage}:{project}")
@@ -115,6 +120,11 @@ class Keys:
     def shelf(self, stage: StageId, project: NormalizedName) -> tuple[str, str, str, str]:
         """Name the SHELF_KEYS keys that change with a project's files in a stage."""
         return self.files(stage, project), self.revision(stage, project), *self.names(stage)
+
+
+@lru_cache(maxsize=8192)  # every page asks by them
+def _revisions(keys: Keys, project: NormalizedName, stages: tuple[StageId, ...]) -> tuple[str, ...]:
+    return keys.ready, *(keys.revision(stage, project) for stage in stages)
 
 
 def header(file: StagedFile) -> str:

@@ -32,7 +32,8 @@ def warm(plan: Plan) -> Iterator[Row]:
         upstream = stack.enter_context(bare(plan.folder, upstream_pages("small", "medium"), cores=LOAD_CORE))
         with on_cores(LOAD_CORE):  # Redis has a core of its own in earnest: here it shares the load's
             backing = stack.enter_context(backing_in(plan.folder))
-        ours = stack.enter_context(overlay(plan.folder / "host", upstream.url, settings=backing.settings(1)))
+        settings = backing.settings(1)
+        ours = stack.enter_context(overlay(plan.folder / "host", upstream.url, access_log=False, settings=settings))
         ready(ours)
         for kind in ("small", "medium"):
             copy = copied(ours, f"/{kind}", f"/simple/{kind}/", GZIP)

@@ -23,11 +23,6 @@ SERVER_CORE, LOAD_CORE = {_CORES[0]}, {_CORES[-1]}
 BOTH_CORES = SERVER_CORE | LOAD_CORE
 _STOP_S = 10.0
 _START_S = 10.0
-# What `overlay serve` does, with the access log off.
-_QUIET = (
-    "import sys; from overlay.web.access_log import AccessLog; AccessLog.enabled = False; "
-    "from overlay.cli.main import main; sys.exit(main(sys.argv[1:]))"
-)
 _numbers = itertools.count()
 
 
@@ -102,10 +97,10 @@ def overlay(
         "OVERLAY_UPSTREAM_URL": f"{upstream}/simple/",
         "OVERLAY_UPSTREAM_FRESH_S": "3600",
         "OVERLAY_SERVER_PORT": "0",
+        "OVERLAY_SERVER_ACCESS_LOG": "true" if access_log else "false",
         **settings,
     }
-    command = ["-m", "overlay", "serve"] if access_log else ["-c", _QUIET, "serve"]
-    with _running([sys.executable, *command], cores, store.parent, environment) as server:
+    with _running([sys.executable, "-m", "overlay", "serve"], cores, store.parent, environment) as server:
         yield server
 
 

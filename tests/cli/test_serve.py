@@ -238,6 +238,22 @@ async def test_the_start_prints_no_credential(tmp_path: Path, index: ScriptedInd
     assert b"s3cret" not in out + err
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_the_access_log_may_be_left_to_the_proxy(tmp_path: Path, index: ScriptedIndex, *, wanted: bool) -> None:
+    """Everything else is logged and counted all the same."""
+    named = {"OVERLAY_UPSTREAM_URL": index.simple_url, "OVERLAY_SERVER_ACCESS_LOG": str(wanted).lower()}
+    async with serving(tmp_path, **named) as (url, process):
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{url}/simple/demo/") as response:
+                assert response.status == 200
+            async with session.get(f"{url}/-/metrics") as response:
+                assert 'overlay_http_requests_total{method="GET",route="/simple/{project}/"' in await response.text()
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            _, err = await process.communicate()
+    assert (b'"GET /simple/demo/" 200' in err) is wanted
+
+
 async def test_config_prints_what_is_in_effect(tmp_path: Path) -> None:
     """From the file and the environment; a file in the current folder is never read unasked."""
     (tmp_path / "config.toml").write_text("[server]\nport = 1234\n")
