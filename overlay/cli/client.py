@@ -162,7 +162,15 @@ class Connection:
             raise Unreachable(f"Cannot reach the overlay at {self._at.url}: {_reason(err)}", FAILED) from err
 
     def failure(self, answered: Answered) -> CommandFailed:
-        """Say why a call failed."""
+        """Say why a call of the API failed."""
+        problem = decoded(answered.body, Problem)
+        failed = self._failed(answered, self._at.url)
+        if answered.status == HTTPStatus.NOT_FOUND and (problem is None or problem.type == NO_PAGE):
+            hint = f"No overlay has its API at {self._at.url}{API}. Is OVERLAY_URL right, path and all?"
+            return CommandFailed(f"{failed}\n{hint}", FAILED)
+        return failed
+
+    def _failed(self, answered: Answered, asked: URL) -> CommandFailed:
         status = answered.status
         if status < HTTPStatus.BAD_REQUEST:
             return CommandFailed(
@@ -171,12 +179,7 @@ class Connection:
                 FAILED,
             )
         problem = decoded(answered.body, Problem)
-        detail = f"{self._at.url} answered {status} {answered.reason}." if problem is None else problem.detail
-        if status == HTTPStatus.NOT_FOUND and (problem is None or problem.type == NO_PAGE):
-            asked = f"{self._at.url}{API}"
-            return CommandFailed(
-                f"{detail}\nNo overlay has its API at {asked}. Is OVERLAY_URL right, path and all?", FAILED
-            )
+        detail = f"{asked} answered {status} {answered.reason}." if problem is None else problem.detail
         if status == HTTPStatus.UNAUTHORIZED:
             held = "The token in OVERLAY_TOKEN was not accepted." if self._at.token else "OVERLAY_TOKEN is not set."
             return CommandFailed(f"{detail}\n{held} Set it to a token of {self._at.url} (ovl_…).", REFUSED)
@@ -205,9 +208,8 @@ class Connection:
                     response = await stack.enter_async_context(bare.get(there, allow_redirects=False))
                 if response.status != HTTPStatus.OK:
                     location = response.headers.get("Location", "elsewhere")[:_QUOTED]
-                    raise self.failure(
-                        Answered(response.status, response.reason or "", location, await response.read())
-                    )
+                    answered = Answered(response.status, response.reason or "", location, await response.read())
+                    raise self._failed(answered, response.url.origin())
                 yield response.content.iter_any()
             except (aiohttp.ClientError, TimeoutError) as err:
                 raise Unreachable(f"Cannot read from the overlay at {self._at.url}: {_reason(err)}", FAILED) from err

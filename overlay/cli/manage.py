@@ -11,6 +11,7 @@ from overlay.cli.client import Call, Server, run, server
 from overlay.cli.outcome import DONE, FAILED, CommandFailed
 from overlay.cli.runner import Runner
 from overlay.cli.tables import printable, table
+from overlay.domain.names import canonical_version
 from overlay.domain.quantities import count_words, minute_words, size_words
 from overlay.domain.wire import (
     HistoryEntryView,
@@ -46,10 +47,10 @@ def show(arguments: argparse.Namespace) -> int:
     if version is not None:
         releases = [_release(at, project, version)]
     else:
-        versions = dict.fromkeys(file.version for file in _staged(at, project).files)
+        versions = {canonical_version(file.version): file.version for file in _staged(at, project).files}
         if not versions:
             raise CommandFailed(f"Nothing is staged for {project}.", FAILED)
-        releases = [_release(at, project, staged) for staged in versions]
+        releases = [_release(at, project, staged) for staged in versions.values()]
     if arguments.sums:
         print(sums(file for release in releases for file in release.files), end="")
     elif arguments.json:

@@ -37,10 +37,7 @@ class PromotedFile(Struct, frozen=True, kw_only=True):
 
 
 class PromoteReport(Struct, frozen=True, kw_only=True):
-    """What `overlay promote --json` prints; deploy/ci/promote.schema.json has it for scripts.
-
-    `outcome` is live, accepted (--no-wait), planned (--dry-run), failed or refused.
-    """
+    """What `overlay promote --json` prints: accepted is said with --no-wait, planned with --dry-run."""
 
     outcome: Outcome
     exit_code: int

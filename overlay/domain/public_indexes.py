@@ -16,4 +16,4 @@ _BY_HOST: Final[dict[str, Index]] = {
 
 def index_at(host: str) -> Index | None:
     """Return which of the two public indexes a host is of; None for every other one."""
-    return _BY_HOST.get(host.lower())
+    return _BY_HOST.get(host.lower().rstrip("."))

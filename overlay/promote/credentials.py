@@ -22,6 +22,7 @@ where the files go stops the run.
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -31,7 +32,7 @@ from overlay.domain.rights import FOREIGN_PREFIX, PREFIX
 from overlay.domain.wire_promotions import PlanView
 from overlay.promote import macaroon, pypirc, tls
 from overlay.promote.errors import Refused
-from overlay.promote.hosts import Target, is_below, without_user
+from overlay.promote.hosts import Target, is_below, is_web_address, without_user
 from overlay.promote.identity import Identity
 from overlay.promote.tools import Credential
 
@@ -100,9 +101,10 @@ def basic(username: str, password: str) -> str:
 
 async def find(sources: Sources, target: Target, plan: PlanView) -> Credential:
     """Return the first credential for the target. Raises Refused when there is none, or it cannot fit."""
-    named = _is_named(sources, target)
+    meant = _meant(sources, target)
+    named = meant is not _Meant.UNSAID
     connected = await in_thread(tls.read, sources.environment, sources.pypirc, target)
-    login = await _login(sources, target, plan, named=named)
+    login = await _login(sources, target, plan, meant)
     if login is not None:
         _explain_new(login, plan, sources.warn)
         return login
@@ -122,19 +124,27 @@ async def find(sources: Sources, target: Target, plan: PlanView) -> Credential:
     return credential
 
 
-def _is_named(sources: Sources, target: Target) -> bool:
-    """Say whether the job itself means this target. Raises Refused where it means another one."""
+class _Meant(Enum):
+    """Whether the job itself means this target."""
+
+    UNSAID = "nothing says so"
+    THIS = "it does"
+    ELSEWHERE = "it names something else, which was passed over"
+
+
+def _meant(sources: Sources, target: Target) -> _Meant:
+    """Find out what TWINE_REPOSITORY_URL says of this target. Raises Refused where the job means another index."""
     raw = sources.environment.get("TWINE_REPOSITORY_URL", "").strip()
     if not raw or is_below(raw, sources.environment.get("OVERLAY_URL", "").strip()):
-        return target.index is not None
+        return _Meant.UNSAID if target.index is None else _Meant.THIS
     if target.is_meant_by(raw):
-        return True
-    if target.index is not None and not target.is_the_other_of(raw):
+        return _Meant.THIS
+    if target.index is not None and is_web_address(raw) and not target.is_the_other_of(raw):
         sources.warn(
             f"TWINE_REPOSITORY_URL of this job names {without_user(raw)}; it was passed over, for the overlay's files "
             f"go to {target}."
         )
-        return True
+        return _Meant.ELSEWHERE
     raise Refused(
         f"The overlay's files go to {target}, but TWINE_REPOSITORY_URL of this job names {without_user(raw)}; no "
         f"credential was sent. {_HOW_TO_NAME} {target} if that is where they are to go; else use the overlay that "
@@ -151,12 +161,13 @@ async def _trusted(sources: Sources, target: Target, *, named: bool) -> Credenti
     return await sources.trusted(target)
 
 
-async def _login(sources: Sources, target: Target, plan: PlanView, *, named: bool) -> Login | None:
+async def _login(sources: Sources, target: Target, plan: PlanView, meant: _Meant) -> Login | None:
     """Ask environment, .pypirc and keyring; what they give fits. Raises Refused."""
     username = sources.environment.get("TWINE_USERNAME", "").strip()
     held = sources.environment.get("TWINE_PASSWORD", "").strip()
     if password := _own(held, "TWINE_PASSWORD", sources):
-        if not named:
+        # A token that can be read says itself where it belongs.
+        if meant is _Meant.UNSAID or (meant is _Meant.ELSEWHERE and macaroon.read(password) is None):
             raise Refused(
                 f"The overlay's files go to {target}, and nothing in this job says that TWINE_PASSWORD belongs there; "
                 f"it was not sent. {_HOW_TO_NAME} {target} if it does."

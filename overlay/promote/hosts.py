@@ -59,6 +59,12 @@ def is_below(raw: str, root: str) -> bool:
     return origin == origin_above and f"{path}/".startswith(f"{path_above}/")
 
 
+def is_web_address(raw: str) -> bool:
+    """Say whether a URL names a host and how to speak to it."""
+    url = _read(raw)
+    return url is not None and url.scheme in {"http", "https"} and bool(url.host)
+
+
 def without_user(raw: str) -> str:
     """Show a URL without a credential in it."""
     url = _read(raw)

@@ -26,7 +26,16 @@ from overlay.domain.promotion import FileState
 from overlay.domain.wire_promotions import PlanView, PromotedFileView, PromotionOrder, PromotionView
 from overlay.promote import form, hosts
 from overlay.promote.course import Course, Options
-from overlay.promote.errors import Ending, Failed, PromoteError, Refused, RunElsewhere, RunLost, ServerSilent
+from overlay.promote.errors import (
+    Ending,
+    Failed,
+    PlanRefused,
+    PromoteError,
+    Refused,
+    RunElsewhere,
+    RunLost,
+    ServerAnswered,
+)
 from overlay.promote.fetch import fetch
 from overlay.promote.lease import Lease, patiently, while_leased
 from overlay.promote.plan_check import require_pledged
@@ -107,16 +116,17 @@ async def _take_back(asking: asyncio.Future[PlanView], tools: Tools) -> None:
     """
     try:
         async with asyncio.timeout(_TAKEN_BACK_S):
-            plan = await asking
+            try:
+                plan = await asking
+            except (PlanRefused, RunElsewhere, ServerAnswered):
+                return  # nothing was planned
             if plan.promotion is not None:
                 await tools.server.end(plan.promotion.id, plan.fence)
-    except (ServerSilent, TimeoutError):
+    except (PromoteError, TimeoutError):
         tools.progress.warned(
-            "The overlay did not say in time whether it planned the promotion: another run may have to wait until the "
+            "The overlay did not say in time that nothing is planned any more: another run may have to wait until the "
             "lease of this one lapses."
         )
-    except PromoteError:
-        return  # nothing was planned
 
 
 async def _run(course: Course) -> Result:

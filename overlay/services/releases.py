@@ -126,19 +126,16 @@ class Releases:
         return Latest(tuple(entries), len(names))
 
     async def release(self, project: NormalizedName, version: str, stage: StageId = MAIN) -> Release:
-        """Read one release with its report. Raises UnknownRelease."""
+        """Read one release with its report, by whatever spelling of its version. Raises UnknownRelease."""
         facts, snapshots = await self._see(project, stage)
-        files = [file for file in snapshots[0].files if file.version == version]
+        files = _of_version(snapshots[0], version)
         if not files:
             raise UnknownRelease(project, version)
         live = live_release(facts, version)
-        # Also what is staged under another spelling of the version: at PyPI it is the same release.
-        canonical = canonical_version(version)
-        siblings = [file for file in snapshots[0].files if canonical_version(file.version) == canonical]
         entries = []
         for file in files:
             found = await self._reports.of(file)
-            found += judge_release(file, siblings=siblings, live=live, now_s=self._now_us() / 1_000_000)
+            found += judge_release(file, siblings=files, live=live, now_s=self._now_us() / 1_000_000)
             entries.append(ReportedEntry(file, standing(file, facts, snapshots), found))
         known = await self._upstream.known(project) is not None
         return Release(project, version, tuple(entries), upstream_known=known)
@@ -170,7 +167,7 @@ class Releases:
             raise NotGranted(f"The token {caller.label!r} covers the stages {', '.join(caller.stages)}, not {stage!r}.")
         await reconcile_project(self._documents, self._ledger, project)
         (snapshot,) = await self._ledger.snapshot(project, (stage,))
-        files = [file for file in snapshot.files if file.version == version]
+        files = _of_version(snapshot, version)
         if not files:
             raise UnknownRelease(project, version)
         for name in filenames:
@@ -213,3 +210,9 @@ class Releases:
 
 def _of_stage(project: NormalizedName, stage: StageId, files: Sequence[StagedFile]) -> StageSnapshot:
     return StageSnapshot(project, stage, NOTHING_STAGED, tuple(file for file in files if file.stage == stage))
+
+
+def _of_version(snapshot: StageSnapshot, version: str) -> list[StagedFile]:
+    """Return the files of a release: 1.0 and 1.0.0 are the same one, as they are at PyPI."""
+    canonical = canonical_version(version)
+    return [file for file in snapshot.files if canonical_version(file.version) == canonical]

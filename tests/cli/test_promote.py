@@ -1,5 +1,6 @@
 """How `overlay promote` ends where it is used wrongly, stopped, or cannot say how it ended."""
 
+import asyncio
 import resource
 import signal
 from pathlib import Path
@@ -105,7 +106,8 @@ async def test_a_run_that_is_stopped_while_it_plans_leaves_nothing_frozen(
     ):
         job = stage.job(*BUILT, TWINE_PASSWORD=TOKEN, OVERLAY_URL=gate.url)
         process = await job.start("--json", *job.dist)
-        await gate.reached.wait()
+        async with asyncio.timeout(60):
+            await gate.reached.wait()
         (planned,) = await stage.promotions("demo==1.1")
         assert planned.state == "running"
         process.send_signal(number)

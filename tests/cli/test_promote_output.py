@@ -1,6 +1,7 @@
 """What `overlay promote` shows while it works and when it ended, as people, scripts and GitHub read it."""
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from overlay.domain.wire_promotions import IgnoredView, LiveFileView, PlanView, 
 from overlay.promote.errors import Ending
 from overlay.promote.result import FileResult, Result
 
+SCHEMA = Path(__file__).parents[2] / "deploy" / "ci" / "promote.schema.json"
 WHEEL, SDIST = "demo-1.1-py3-none-any.whl", "demo-1.1.tar.gz"
 
 
@@ -297,3 +299,10 @@ def test_ci_gets_lines_even_where_it_pretends_to_be_a_terminal() -> None:
     with shown(Outlet(out), {"CI": "true"}) as progress:
         progress.pushed(WHEEL)
     assert out.getvalue() == f"accepted {WHEEL}\n"
+
+
+def test_the_schema_is_of_what_is_printed() -> None:
+    """Whoever changes the report writes the schema anew: this value, with two spaces and a newline at the end."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    formed = json.dumps(head | msgspec.json.schema(PromoteReport), indent=2) + "\n"
+    assert SCHEMA.read_text() == formed

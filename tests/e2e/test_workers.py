@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -263,9 +264,8 @@ async def test_a_worker_that_cannot_start_any_more_is_tried_again_ever_later(hos
         return [int(seconds) for seconds in re.findall(r"ended with 2; starting another one in (\d+) s", host.log)]
 
     async with asking(host) as statuses:
-        await until(lambda: len(pauses()) == 2)
-    first_s, second_s = pauses()
-    assert 0 < first_s < second_s
+        # On a busy machine one may have lived long enough to be tried again at once.
+        await until(lambda: any(0 < one < next_one for one, next_one in pairwise(pauses())))
     config.write_text("")
     await until(lambda: len(workers(host)) == WORKERS)
     assert set(statuses) == {200}
