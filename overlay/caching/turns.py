@@ -22,6 +22,10 @@ class Turns(Generic[Value]):
         """Share the next reading. Its error reaches all who do; a caller that is cancelled leaves it to the others."""
         return await self._flight.run(self._turn, self._take)
 
+    async def close(self) -> None:
+        """End what is being read, and wait for it."""
+        await self._flight.close()
+
     async def _take(self) -> Value:
         async with self._reading:
             self._turn += 1  # nobody joins any more

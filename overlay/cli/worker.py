@@ -23,7 +23,7 @@ from overlay.cli.listening import BACKLOG, bound, take_queued
 from overlay.cli.outcome import DONE, FAILED, USAGE
 from overlay.cli.worker_process import READY, SERVING
 from overlay.config.tables import Config, LedgerConfig, StoreConfig
-from overlay.domain.errors import InvalidConfig, NotFound, Unavailable
+from overlay.domain.errors import InvalidConfig, NotFound, RecordCorrupt, Unavailable
 from overlay.domain.layout import STORE_MARK
 from overlay.domain.names import MAIN
 from overlay.services.access import local_operator
@@ -151,7 +151,8 @@ async def _stopped(stop: asyncio.Event, watched: Iterable[asyncio.Task[NoReturn]
     code = FAILED
     for task in ended - {told}:
         failure = task.exception()
-        if isinstance(failure, InvalidConfig):  # a start would end with the same sentence, and the same code
+        # Unfit settings or servers, a store of a newer program: a start would end with the same sentence.
+        if isinstance(failure, InvalidConfig | RecordCorrupt):
             code = USAGE
             _log.error("stopping: %s", failure)
         else:

@@ -15,23 +15,16 @@ What was answered before the ledger was lost may still be written while the docu
                               read, the record is found after it. Read before it, the name might have neither.
     2. what promotions keep   A plan names what is in the history (so that is read before), and uploads whose records
                               are older than itself (so those are looked for after).
-    3. the records            One that is gone by now has ended, whether its history was there at 1. or not.
-
-Reading the records takes longest, and listing the history takes longer every year. So the records are read beside 1.
-and 2., and 3. only lists them again: what is not on that list is dropped, what is new on it is read. Of a record read
-early only marks can be missing that it got since. A mark that an add-only file was shown is compared with the ledger's
-life (`overlay.services.reconcile.hold`), and one that it is live is repeated (`overlay.services.settling`).
+    3. the records            One that is gone by now has ended, whether its history was there at 1. or not. Read any
+                              earlier, one might lack the mark that it is live, and its promotion be over at 2.
 """
 
-import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Final
 
-from overlay.caching.threads import uninterrupted
 from overlay.domain.errors import DocumentNotFound
 from overlay.domain.layout import HISTORY, RECORDS, STORE_MARK, TOKENS, history_key, upload_of_document
 from overlay.domain.ledger_port import Lead, StageLedger
@@ -40,7 +33,6 @@ from overlay.domain.ports import Documents
 from overlay.domain.records import Record, TokenDocument, check_mark, decode, encode_mark
 from overlay.domain.rights import Token
 from overlay.domain.stage import Gone, Reason, precedence
-from overlay.services.at_once import some_at_once
 from overlay.services.freezes import LEASE_S, Kept, read_kept
 from overlay.services.listings import listed
 from overlay.services.live_copies import read_reason
@@ -89,14 +81,9 @@ async def rebuild_missing(
 
 async def _rebuild(documents: Documents, lead: Lead, now_us: Callable[[], int], lease_s: float) -> Rebuilt:
     began = time.perf_counter()
-    early = asyncio.ensure_future(_read_early(documents))
-    try:
-        dead = {upload_of_document(key) for key in await listed(documents, HISTORY)}
-        kept = await read_kept(documents, dead, until_us=now_us() + int(lease_s * _MICROSECONDS))
-        records = await _present(documents, await early)
-    finally:
-        early.cancel()
-        await uninterrupted(asyncio.gather(early, return_exceptions=True))
+    dead = {upload_of_document(key) for key in await listed(documents, HISTORY)}
+    kept = await read_kept(documents, dead, until_us=now_us() + int(lease_s * _MICROSECONDS))
+    records = [_slim(key, body) async for key, body in documents.scan(RECORDS)]
     winners, losers = await _winners(documents, records, dead, kept)
     files = [record.file for record in winners]
     for gone in losers:
@@ -107,23 +94,6 @@ async def _rebuild(documents: Documents, lead: Lead, now_us: Callable[[], int], 
     live = [record.file.upload_id for record in winners if record.live_since_us is not None]
     await lead.load(files, await _tokens(documents), kept.freezes(files), live)
     return Rebuilt(len(files), len(losers), time.perf_counter() - began)
-
-
-async def _read_early(documents: Documents) -> dict[str, Record]:
-    return {key: _slim(key, body) async for key, body in documents.scan(RECORDS)}
-
-
-async def _present(documents: Documents, early: Mapping[str, Record]) -> list[Record]:
-    """Return the records that there are by now."""
-
-    async def late(key: str) -> Record | None:
-        with contextlib.suppress(DocumentNotFound):  # it ended since it was listed
-            return _slim(key, await documents.get(key))
-        return None
-
-    keys = await listed(documents, RECORDS)
-    records = [early[key] for key in keys if key in early]
-    return records + [found for found in await some_at_once(late, set(keys) - early.keys()) if found is not None]
 
 
 def _slim(key: str, body: bytes) -> Record:

@@ -125,6 +125,11 @@ class Releases:
             entries += await self.staged(project)
         return Latest(tuple(entries), len(names))
 
+    async def close(self) -> None:
+        """End what is being read for callers that hung up."""
+        await self._everything.close()
+        await self._latest.close()
+
     async def release(self, project: NormalizedName, version: str, stage: StageId = MAIN) -> Release:
         """Read one release with its report, by whatever spelling of its version. Raises UnknownRelease."""
         facts, snapshots = await self._see(project, stage)

@@ -6,6 +6,7 @@ no command here answers, or reads, more than `AT_ONCE` files.
 
 The pieces are not of one moment, but of one life of the ledger. They follow the times of staging. Where a file replaces
 another one meanwhile, the newer one comes later in that order: one of them is met, or both, and then the newer counts.
+Only where the clocks of hosts differ may both be missed, which the port allows.
 """
 
 from collections.abc import AsyncGenerator

@@ -61,6 +61,7 @@ async def wired(
         stack.push_async_callback(project_list.close)
         services = services_on(config, store, upstream, project_list, now_s, metrics)
         stack.push_async_callback(services.pages.close)
+        stack.push_async_callback(services.releases.close)
         stack.push_async_callback(services.uploads.close)
         spread, wait = random.SystemRandom().random(), asyncio.sleep
         sweeping = asyncio.ensure_future(

@@ -59,3 +59,14 @@ async def test_a_reading_that_fails_fails_for_its_callers_only() -> None:
     for answer in await asyncio.gather(turns.next(), turns.next(), return_exceptions=True):
         assert isinstance(answer, ZeroDivisionError)
     assert await turns.next() == 1
+
+
+async def test_closing_ends_what_is_read_for_nobody() -> None:
+    """Its caller hung up, and what it reads from is closed next."""
+    readings = Readings()
+    turns = Turns(readings.read)
+    caller = asyncio.create_task(turns.next())
+    await begun(readings, 1)
+    caller.cancel()
+    await turns.close()
+    assert asyncio.all_tasks() <= {asyncio.current_task(), caller}

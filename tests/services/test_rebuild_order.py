@@ -1,14 +1,11 @@
-"""A rebuild reads records while it lists the history, and finds what it would find one after the other."""
+"""What is written while a rebuild reads the documents is found, or is known to have ended."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay.domain.errors import StoreUnavailable
 from overlay.domain.layout import HISTORY, RECORDS, history_key, parts, record_key, record_prefix
 from overlay.domain.names import project_name
 from overlay.domain.records import HistoryEntry, Record, encode
@@ -25,35 +22,27 @@ _PATIENCE_S: Final = 30
 
 
 class Documents(MemoryDocuments):
-    """The history is listed only once every record was read; then `meanwhile` happens first."""
+    """The records of these files; `meanwhile` happens when the history was listed."""
 
     def __init__(self, *files: StagedFile) -> None:
         super().__init__()
-        self.scanned = asyncio.Event()
         for file in files:
             self.record(file)
 
-    def record(self, file: StagedFile) -> None:
-        self.held[record_key(file.project, file.upload_id)] = encode(Record(file=file, form=(), attestations=None))
+    def record(self, file: StagedFile, *, live_since_us: int | None = None) -> None:
+        record = Record(file=file, form=(), attestations=None, live_since_us=live_since_us)
+        self.held[record_key(file.project, file.upload_id)] = encode(record)
 
     def end(self, file: StagedFile) -> None:
         gone = Gone(file, Reason.REPLACED, NEW.staged_at_us, "ada")
         self.held[history_key(file.project, file.upload_id)] = encode(HistoryEntry(gone=gone))
         self.held.pop(record_key(file.project, file.upload_id), None)
 
-    async def scan(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
-        async for found in super().scan(prefix):
-            yield found
-        if prefix == RECORDS:
-            self.scanned.set()
-
     async def keys(self, prefix: str) -> AsyncIterator[str]:
-        if prefix.startswith(HISTORY):
-            async with asyncio.timeout(_PATIENCE_S):
-                await self.scanned.wait()
-            self.meanwhile()
         async for key in super().keys(prefix):
             yield key
+        if prefix == parts(HISTORY)[-1]:
+            self.meanwhile()
 
     def meanwhile(self) -> None:
         """Nothing, here."""
@@ -73,11 +62,6 @@ class ReplacedMeanwhile(Documents):
         self.end(OLD)
 
 
-async def test_records_are_read_while_the_history_is_listed() -> None:
-    """Else this waits for ever; a listing of the history takes longer every year."""
-    assert await rebuilt(Documents(OLD, KEPT)) == {OLD, KEPT}
-
-
 async def test_a_file_replaced_while_documents_are_read_keeps_its_name() -> None:
     """The old one is known to have ended, so the new one must be known, too."""
     assert await rebuilt(ReplacedMeanwhile(OLD, KEPT)) == {NEW, KEPT}
@@ -86,11 +70,8 @@ async def test_a_file_replaced_while_documents_are_read_keeps_its_name() -> None
 class EndedLater(Documents):
     """Right after the history was listed."""
 
-    async def keys(self, prefix: str) -> AsyncIterator[str]:
-        async for key in super().keys(prefix):
-            yield key
-        if prefix == parts(HISTORY)[-1]:
-            self.end(OLD)
+    def meanwhile(self) -> None:
+        self.end(OLD)
 
 
 async def test_what_ends_after_the_history_was_listed_is_not_staged() -> None:
@@ -98,34 +79,18 @@ async def test_what_ends_after_the_history_was_listed_is_not_staged() -> None:
     assert await rebuilt(EndedLater(OLD, KEPT)) == {KEPT}
 
 
-class Unlisted(Documents):
-    """The history cannot be listed; the last record never comes."""
+class MarkedLive(Documents):
+    """Whoever ends a promotion marks what is live in its record, where Redis was lost beside."""
 
-    def __init__(self) -> None:
-        super().__init__(OLD)
-        self.left = False
-
-    async def scan(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
-        try:
-            async for found in super().scan(prefix):
-                yield found
-                await asyncio.Event().wait()
-        finally:
-            self.left = True
-
-    async def keys(self, prefix: str) -> AsyncIterator[str]:
-        if prefix.startswith(HISTORY):
-            raise StoreUnavailable("The history cannot be listed (a fault of the test).")
-        async for key in super().keys(prefix):
-            yield key
+    def meanwhile(self) -> None:
+        self.record(OLD, live_since_us=1)
 
 
-async def test_a_rebuild_that_fails_reads_no_further() -> None:
-    """The next one begins anew."""
-    documents = Unlisted()
-    with pytest.raises(StoreUnavailable):
-        await rebuilt(documents)
-    assert documents.left
+async def test_what_is_marked_live_while_documents_are_read_is_live() -> None:
+    """Else it could be withdrawn, or lose its name, until somebody looks upstream again."""
+    ledger = MemoryLedger(lambda: 1)
+    await rebuild(MarkedLive(OLD, KEPT), ledger, lambda: 1)
+    assert await ledger.marked_live() == {OLD.upload_id}
 
 
 @given(st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,8}[A-Za-z0-9])?", fullmatch=True))
