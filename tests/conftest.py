@@ -91,7 +91,13 @@ def live_refusal() -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that no process does it alone at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("hosts") is None)
+
+    def turn(item: pytest.Item) -> int:
+        if item.get_closest_marker("hosts"):
+            return 0
+        return 1 if item.get_closest_marker("slow") or item.nodeid.startswith(("tests/e2e/", "tests/deploy/")) else 2
+
+    items.sort(key=turn)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -241,10 +241,9 @@ async def test_a_server_that_is_killed_again_and_again_loses_nothing(tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 4))
-async def test_two_hundred_uploads_and_twenty_kills_lose_nothing(tmp_path: Path, seed: int) -> None:
+async def test_two_hundred_uploads_and_twenty_kills_lose_nothing(tmp_path: Path) -> None:
     """The same at length: and some acts of each run did get no answer, or it shows nothing."""
-    tally = await _killed_and_checked(tmp_path, uploads=200, kills=20, seed=seed)
+    tally = await _killed_and_checked(tmp_path, uploads=200, kills=20, seed=2)
     print(tally)
     assert tally.unknown > 0
     assert median(tally.restarts_s) < RESTART_LIMIT_S  # not the longest: others may have needed the machine

@@ -335,7 +335,7 @@ async def test_two_uploads_of_one_name_end_as_one_of_them(race: str, tmp_path: P
         faults = [
             Fault(at, effect, error) for at in range(count) for effect in (False, True) for error in (killed, silent)
         ]
-        for fault in dice.sample(faults, min(len(faults), 4 if full else 2)):
+        for fault in dice.sample(faults, min(len(faults), 1 if full else 2)):
             world = World(tmp_path / f"{number}-{fault.at}{fault.took_effect}{fault.error.__name__}")
             try:
                 await _race(world, RACES[race], order, fault)
