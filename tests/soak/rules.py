@@ -191,7 +191,8 @@ def _registers(history: History, projects: Sequence[Project]) -> Mapping[str, li
 def _steps(history: History, act: Act, names: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Step]]:
     times = act.began_s, act.ended_s
     if act.kind == "upload":
-        yield act.filename, Step(act.number, "write", act.sha256, *times, known=act.status == 200)
+        known = act.status == 200 and not _met_by_an_addition(history, act)
+        yield act.filename, Step(act.number, "write", act.sha256, *times, known=known)
     elif act.kind == "add" and act.status == 400:
         yield act.filename, Step(act.number, "read", PRESENT, *times)
     elif act.kind == "add":
@@ -210,6 +211,23 @@ def _steps(history: History, act: Act, names: Mapping[str, Sequence[str]]) -> It
             yield from ((name, Step(act.number, "read", None, *times)) for name in names[project])
         elif len(names[project]) == 1:  # of two names nobody knows which one it is
             yield names[project][0], Step(act.number, "read", PRESENT, *times)
+
+
+def _met_by_an_addition(history: History, upload: Act) -> bool:
+    """Say whether an upload that was told of its successor may have been shown at no time.
+
+    Both were admitted while the name was free, the one of an add-only token later; and that one was staged first, as
+    new. It took the name from nobody: the other one had no answer yet.
+    """
+    return upload.word == "superseded" and any(
+        act.kind == "add"
+        and act.status == 200
+        and act.filename == upload.filename
+        # In each other's time.
+        and act.began_s < upload.ended_s
+        and upload.began_s < act.ended_s
+        for act in history.acts
+    )
 
 
 def _said(step: Step) -> str:

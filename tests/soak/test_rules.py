@@ -90,6 +90,17 @@ def test_an_add_only_upload_that_takes_a_name_is_found() -> None:
     ]
 
 
+def test_an_addition_may_come_before_an_upload_that_is_told_of_it() -> None:
+    """Both found the name free. One that comes after the upload was answered may not."""
+    answered = upload(2, FIRST)
+    answered.ended_s = 2.1
+    acts = [added(2, SECOND, 200), answered, page(4, SECOND)]
+    assert judged(acts) == [f"{NAME}: no order of all that happened explains that {SECOND.sha256} was shown"]
+    answered.word = "superseded"
+    assert judged(acts) == []
+    assert judged([answered, added(3, SECOND, 200), page(4, SECOND)]) != []
+
+
 def test_not_found_for_what_nobody_withdrew_is_found() -> None:
     """It is what a server says that could not ask."""
     found = judged([upload(0, FIRST), page(1, FIRST), file(2, FIRST, 404)])
