@@ -121,13 +121,14 @@ class S3Writer:
 
     def _upload_part(self, number: int, body: bytes) -> str:
         bucket = self._bucket
-        sent = bucket.client.upload_part(
-            Bucket=bucket.name,
-            Key=bucket.full(self._key),
-            UploadId=self._upload_id,
-            PartNumber=number,
-            Body=BytesIO(body),
-        )
+        with BytesIO(body) as stream:  # closed, it lets the part go; boto3's requests lie in cycles that hold it on
+            sent = bucket.client.upload_part(
+                Bucket=bucket.name,
+                Key=bucket.full(self._key),
+                UploadId=self._upload_id,
+                PartNumber=number,
+                Body=stream,
+            )
         return sent["ETag"]
 
     def _complete(self) -> None:
