@@ -7,7 +7,6 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from overlay.domain import rates
 from overlay.domain.errors import LedgerBusy, LedgerRebuilt, LedgerUnavailable
 from overlay.domain.events import EVENT_OF_REASON, EventFeed, EventKind
 from overlay.domain.ledger_port import Ending, Lead, LedgerState
@@ -33,6 +32,7 @@ from overlay.storage.memory_endings import Endings, as_refused
 from overlay.storage.memory_events import Events
 from overlay.storage.memory_freezes import Freezes
 from overlay.storage.memory_shelves import Shelves
+from overlay.storage.memory_tokens import Tokens
 from overlay.storage.refusals import live_upstream, refusal, taken
 
 
@@ -57,8 +57,7 @@ class MemoryLedger:
         self._live: set[UploadId] = set()
         self._last_serial = 0
         self._epoch = secrets.token_hex(4)
-        self._tokens: dict[str, Token] = {}
-        self._paid_until_us: dict[str, int] = {}
+        self._tokens = Tokens()
 
     async def state(self) -> LedgerState:
         """Read how the ledger is."""
@@ -92,7 +91,7 @@ class MemoryLedger:
             self._shelves.put(file)
             self._last_serial = max(self._last_serial, file.serial)
         self._live = set(live)
-        self._tokens = {token.sha256: token for token in tokens}
+        self._tokens = Tokens(tokens)
         self._reconciled = ("", 0)
         self._ready = True
 
@@ -237,11 +236,7 @@ class MemoryLedger:
     async def spend(self, token_id: str, *, per_minute: int) -> float:
         """Take one of the uploads that a token has."""
         self._check_ready()
-        now_us = self._now_us()
-        paid_until_us, wait_us = rates.taken(self._paid_until_us.get(token_id, 0), now_us, per_minute)
-        held = {one: us for one, us in self._paid_until_us.items() if not rates.forgotten(us, now_us)}
-        self._paid_until_us = held | {token_id: paid_until_us}
-        return wait_us / 1_000_000
+        return self._tokens.spend(token_id, per_minute, self._now_us())
 
     async def events(self, after: int) -> EventFeed:
         """Read the recent events."""
@@ -251,22 +246,22 @@ class MemoryLedger:
     async def token(self, sha256: str) -> Token | None:
         """Find a token by the hash of its text."""
         self._check_ready()
-        return self._tokens.get(sha256)
+        return self._tokens.find(sha256)
 
     async def tokens(self) -> tuple[Token, ...]:
         """List all tokens."""
         self._check_ready()
-        return tuple(sorted(self._tokens.values(), key=lambda token: (token.created_at_s, token.id)))
+        return self._tokens.listed()
 
     async def put_token(self, token: Token) -> None:
         """Add or replace a token."""
         self._check_ready()
-        self._tokens[token.sha256] = token
+        self._tokens.put(token)
 
     async def drop_token(self, token_id: str) -> None:
         """Forget a token."""
         self._check_ready()
-        self._tokens = {sha256: token for sha256, token in self._tokens.items() if token.id != token_id}
+        self._tokens.drop(token_id)
 
     def _entry(self, project: NormalizedName, upload: UploadId) -> Entry:
         file, gone = self._shelves.entries.get(upload), self._endings.get(upload)

@@ -5,7 +5,7 @@ what it holds means nothing until a worker has rebuilt it (`overlay.services.upk
 needs, are read together for all requests that ask at the same time. Nothing is remembered here between two calls.
 
     redis_url ► redis_connections ► redis_link (runs redis_scripts) ► this (and redis_stage_scripts)
-                                                                    ► redis_index
+                                                                    ► redis_index, redis_tokens
                                                                     ► redis_freezes (and redis_freeze_scripts)
                                                                     ► redis_lead (and redis_lead_scripts)
 """
@@ -14,8 +14,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, cast
 
-import msgspec
-
 from overlay.caching.threads import in_thread
 from overlay.domain.errors import LedgerRebuilt, LedgerUnavailable
 from overlay.domain.events import EventFeed
@@ -23,7 +21,6 @@ from overlay.domain.ledger_port import Ending, Lead, LedgerState
 from overlay.domain.measures import NO_MEASURES, Measures
 from overlay.domain.names import NOTHING_STAGED, NormalizedName, ReleaseName, Revision, Serial, StageId, UploadId
 from overlay.domain.promotion import Freeze, PromotionEnding, PromotionId
-from overlay.domain.rates import MINUTE_US, share_us
 from overlay.domain.rights import Token
 from overlay.domain.stage import (
     Admitted,
@@ -48,10 +45,9 @@ from overlay.storage.redis_index import read_index, read_latest
 from overlay.storage.redis_layout import Keys
 from overlay.storage.redis_lead import leading, read_state
 from overlay.storage.redis_link import PATIENCE_S, RedisLink
+from overlay.storage.redis_tokens import RedisTokens
 from overlay.storage.redis_url import RedisTarget
 
-# Longer than anything is remembered by one clock, because those of hosts differ.
-_SPENT_HELD_S: Final = 600
 _LOOK_UPS: Final = 3  # of Sentinels or a cluster's nodes, within one question's patience
 _DECODED_INLINE: Final = 100  # a file takes some microseconds; more of them take turns, or go to a thread
 
@@ -63,7 +59,8 @@ class RedisLedger:
         self._link = link
         self._keys = keys
         self._now_us = now_us
-        self._reads, self._freezes = CoalescedReads(link.values, HELD_S), RedisFreezes(link, keys, self._lookup, now_us)
+        self._reads = CoalescedReads(link.values, HELD_S)
+        self._freezes, self._tokens = RedisFreezes(link, keys, self._lookup, now_us), RedisTokens(link, keys, now_us)
 
     async def check_server(self) -> None:
         """Refuse a server that may lose what it was told or is too old. Raises InvalidConfig, LedgerUnavailable."""
@@ -215,11 +212,7 @@ class RedisLedger:
 
     async def spend(self, token_id: str, *, per_minute: int) -> float:
         """Take one of the uploads that a token has."""
-        share = share_us(per_minute)
-        arguments = self._now_us(), share, share * per_minute, MINUTE_US, _SPENT_HELD_S
-        keys = self._keys.ready, self._keys.spent(token_id)
-        _, wait_us = await self._link.run(scripts.SPEND, keys, arguments)
-        return cast("int", wait_us) / 1_000_000
+        return await self._tokens.spend(token_id, per_minute=per_minute)
 
     async def events(self, after: int) -> EventFeed:
         """Read the recent events."""
@@ -230,26 +223,19 @@ class RedisLedger:
 
     async def token(self, sha256: str) -> Token | None:
         """Find a token by the hash of its text."""
-        keys = self._keys.ready, self._keys.key("tokens")
-        _, value = cast("list[bytes | None]", await self._link.run(scripts.FIELD, keys, (sha256,)))
-        return None if value is None else layout.read(value, Token)
+        return await self._tokens.find(sha256)
 
     async def tokens(self) -> tuple[Token, ...]:
         """List all tokens."""
-        keys = self._keys.ready, self._keys.key("tokens")
-        _, values = await self._link.run(scripts.VALUES, keys)
-        tokens = [layout.read(value, Token) for value in cast("list[bytes]", values)]
-        return tuple(sorted(tokens, key=lambda token: (token.created_at_s, token.id)))
+        return await self._tokens.listed()
 
     async def put_token(self, token: Token) -> None:
         """Add or replace a token."""
-        keys = self._keys.ready, self._keys.key("tokens"), self._keys.key("token-ids")
-        await self._link.run(scripts.PUT_TOKEN, keys, (token.sha256, token.id, msgspec.json.encode(token)))
+        await self._tokens.put(token)
 
     async def drop_token(self, token_id: str) -> None:
         """Forget a token."""
-        names = "ready", "tokens", "token-ids", "last-serial"
-        await self._link.run(scripts.DROP_TOKEN, [self._keys.key(name) for name in names], (token_id,))
+        await self._tokens.drop(token_id)
 
     async def _lookup(self, uploads: Sequence[UploadId]) -> list[StagedFile]:
         return [file_of(entry) for entry in await self._found(uploads) if entry is not None]

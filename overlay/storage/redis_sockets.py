@@ -1,7 +1,7 @@
 """A connection to one server: opened, written to, and read from."""
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias, TypedDict, cast
 
 from hiredis import pack_command
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
@@ -14,6 +14,17 @@ Command: TypeAlias = "tuple[str | bytes | int, ...]"
 AnyConnection: TypeAlias = "Connection | UnixDomainSocketConnection"
 
 FAILURES: Final = (RedisError, OSError, TimeoutError)
+
+
+class _Options(TypedDict):
+    """What all kinds of connections are told."""
+
+    db: int
+    username: str | None
+    password: str | None
+    protocol: int
+    driver_info: None
+    socket_timeout: None
 
 
 async def opened(target: RedisTarget, address: Address) -> AnyConnection:
@@ -42,39 +53,19 @@ async def reply_to(connection: AnyConnection, command: Command) -> Reply:
 
 def unopened(target: RedisTarget, address: Address, login: Login, *, db: int) -> AnyConnection:
     """Form a connection that opens when it is used. It has no timeouts: who asks has the one that counts."""
-    username, password = login.username or None, login.password or None
-    if address.socket_path:
-        return UnixDomainSocketConnection(
-            path=address.socket_path,
-            db=db,
-            username=username,
-            password=password,
-            protocol=2,
-            driver_info=None,
-            socket_timeout=None,
-        )
-    if target.tls:
-        return SSLConnection(
-            host=address.host,
-            port=address.port,
-            db=db,
-            username=username,
-            password=password,
-            protocol=2,
-            driver_info=None,
-            socket_timeout=None,
-            ssl_ca_certs=target.ca_file or None,
-        )
-    return Connection(
-        host=address.host,
-        port=address.port,
+    options = _Options(
         db=db,
-        username=username,
-        password=password,
+        username=login.username or None,
+        password=login.password or None,
         protocol=2,
         driver_info=None,
         socket_timeout=None,
     )
+    if address.socket_path:
+        return UnixDomainSocketConnection(path=address.socket_path, **options)
+    if target.tls:
+        return SSLConnection(host=address.host, port=address.port, ssl_ca_certs=target.ca_file or None, **options)
+    return Connection(host=address.host, port=address.port, **options)
 
 
 def _packed(command: Command) -> bytes:

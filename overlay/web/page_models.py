@@ -3,20 +3,17 @@
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from packaging.version import Version
 
 from overlay.domain.findings import Finding, Severity
 from overlay.domain.listing import Standing, Visibility, visibility
 from overlay.domain.merge import timestamp
-from overlay.domain.promotion import FileState, Outcome
 from overlay.domain.quantities import count_words, minute_words, size_words
 from overlay.domain.stage import StagedFile
 from overlay.domain.to_wire import file_path
-from overlay.domain.to_wire_promotions import IS_RUNNING, IS_WAITING
 from overlay.domain.wire import API, ReleasePromotionView
 from overlay.services.releases import Latest, Release, StagedEntry
 from overlay.web.models import (
@@ -30,11 +27,12 @@ from overlay.web.models import (
     InstallLines,
     Link,
     ProjectModel,
-    PromotionModel,
     ReleaseModel,
     StagedProject,
     VersionSection,
 )
+from overlay.web.page_promotions import promotion_model
+from overlay.web.site import Site, live_link, project_href, release_href
 
 MOST_VERSIONS: Final = 10
 
@@ -59,66 +57,8 @@ HEADINGS: Final = {
 }
 """Each severity as a heading, the gravest first; total."""
 
-PROMOTIONS: Final = {
-    IS_RUNNING: "The files below are on their way upstream; until that ended none of them is replaced or withdrawn.",
-    IS_WAITING: (
-        "It stopped before all of the files below were live; until it has ended none of them is replaced or withdrawn. "
-        "Repeat the command that began it, or give it up:"
-    ),
-    Outcome.LIVE.value: "Upstream has all of the files below.",
-    Outcome.ABANDONED.value: "It was given up; what of the files below is live stays so, the others are only staged.",
-}
-"""Each state of a promotion under way in words; total."""
-
-FILE_STATES: Final = {
-    FileState.PLANNED.value: "planned: nothing of it was sent yet",
-    FileState.PUSHING.value: "pushing: it may have been sent",
-    FileState.PUSHED.value: "pushed: upstream accepted it",
-    FileState.LIVE.value: "live: upstream lists it",
-}
-"""How far a file came, in words; total."""
-
-_PEOPLE_PAGES: Final = {
-    "https://pypi.org/simple/": "https://pypi.org/project/",
-    "https://test.pypi.org/simple/": "https://test.pypi.org/project/",
-}
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _CREDENTIALS: Final = ' -u __token__ -p "$OVERLAY_TOKEN" dist/*'
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """The overlay as its pages name it."""
-
-    root: str
-    """The public URL without a slash at its end."""
-    prefix: str
-    upstream_url: str
-    """Without credentials."""
-    version: str
-    read_open: bool
-
-
-def project_href(site: Site, project: str) -> str:
-    """Return the path of a project's page."""
-    return f"{site.prefix}/project/{quote(project, safe='')}/"
-
-
-def release_href(site: Site, project: str, version: str) -> str:
-    """Return the path of a release's page."""
-    return f"{project_href(site, project)}{quote(version, safe='+!')}/"
-
-
-def live_link(site: Site, project: str) -> Link:
-    """Return where upstream shows the project: its page for people where it is known, else its simple page."""
-    upstream = site.upstream_url.rstrip("/") + "/"
-    base = _PEOPLE_PAGES.get(upstream, upstream)
-    return Link(f"{project} on {urlsplit(upstream).hostname or upstream}", f"{base}{quote(project, safe='')}/")
-
-
-def promotion_link(site: Site, view: ReleasePromotionView) -> Link:
-    """Return where a release's promotion is read: its receipt once it ended."""
-    return Link(f"Its last promotion ({view.state}, by {view.who})", _promotion_href(site, view))
 
 
 def home(site: Site, latest: Latest) -> HomeModel:
@@ -172,33 +112,11 @@ def release(site: Site, staged: Release, promotion: ReleasePromotionView | None 
         file_count=count_words(len(staged.entries), "file"),
         findings=_groups([(entry.file.filename, found) for entry in staged.entries for found in entry.findings]),
         upstream_known=staged.upstream_known,
-        promotion=None if promotion is None else _promotion(site, promotion, quoted),
+        promotion=None if promotion is None else promotion_model(site, promotion, quoted),
         compare=f"overlay show {quoted} --sums | (cd dist && sha256sum -c)",
         withdraw=f"overlay withdraw {quoted}",
         live=live_link(site, staged.project),
     )
-
-
-def _promotion(site: Site, view: ReleasePromotionView, quoted: str) -> PromotionModel:
-    return PromotionModel(
-        state=view.state,
-        words=PROMOTIONS.get(view.state, view.state),
-        who=view.who,
-        since=view.since,
-        since_words=minute_words(view.since),
-        abandon=f"overlay promote --abandon {quoted}" if view.state == IS_WAITING else "",
-        target=view.target,
-        others=", ".join(view.others),
-        ended=view.ended_at or "",
-        ended_words="" if view.ended_at is None else minute_words(view.ended_at),
-        ended_by=view.ended_by or "",
-        href=_promotion_href(site, view),
-        files=tuple((file.filename, FILE_STATES.get(file.state, file.state)) for file in view.files),
-    )
-
-
-def _promotion_href(site: Site, view: ReleasePromotionView) -> str:
-    return f"{site.prefix}{API}/promotions/{quote(view.id, safe='')}"
 
 
 def help_page(site: Site) -> HelpModel:

@@ -20,7 +20,8 @@ from overlay.web.context import SERVICES, SETTINGS, WebSettings, public_root
 from overlay.web.errors import Door, status_of
 from overlay.web.models import ErrorModel, HelpModel, HomeModel, ProjectModel, ReleaseModel
 from overlay.web.operations import caching, normalized_version
-from overlay.web.page_models import Site
+from overlay.web.page_promotions import promotion_link
+from overlay.web.site import Site, live_link, project_href, release_href
 
 HTML_HEADERS: Final = {
     "Content-Security-Policy": (
@@ -79,7 +80,7 @@ async def help_page(request: web.Request) -> web.Response:
 async def project_page(request: web.Request) -> web.Response:
     """Answer `/project/<project>/`."""
     site, project = _site(request), project_name(request.match_info["project"])
-    _redirect_unless_at(request, page_models.project_href(site, project))
+    _redirect_unless_at(request, project_href(site, project))
     await check_reader(request)
     entries = await request.app[SERVICES].releases.staged(project)
     if not entries:
@@ -93,7 +94,7 @@ async def release_page(request: web.Request) -> web.Response:
     version = normalized_version(request.match_info["version"])
     if version is None:
         raise UnknownRelease(project, request.match_info["version"][:100])
-    _redirect_unless_at(request, page_models.release_href(site, project, version))
+    _redirect_unless_at(request, release_href(site, project, version))
     await check_reader(request)
     promotion = await promotion_of(request, ReleaseName(project, version))
     try:
@@ -109,7 +110,7 @@ async def uploaded(request: web.Request) -> web.Response:
     version = normalized_version(request.match_info["version"])
     if version is None:
         raise UnknownRelease(project, request.match_info["version"][:100])
-    raise web.HTTPFound(page_models.release_href(site, project, version))
+    raise web.HTTPFound(release_href(site, project, version))
 
 
 def error_page(request: web.Request, response: web.Response, sentence: str) -> web.Response:
@@ -129,9 +130,9 @@ def _nothing_staged(
     promotion: ReleasePromotionView | None = None,
 ) -> web.Response:
     site = _site(request)
-    links = [page_models.live_link(site, project)]
+    links = [live_link(site, project)]
     if promotion is not None:
-        links.append(page_models.promotion_link(site, promotion))
+        links.append(promotion_link(site, promotion))
     model = page_models.error(site, sentence.rstrip("."), "If the project is live, upstream shows it:", links)
     return _html(request, "error.html", model, status=status_of(err, Door.PAGE))
 

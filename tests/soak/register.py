@@ -36,6 +36,8 @@ class Step:
     """Whether its answer says that it was done. A read is always known."""
     adds: bool = False
     """Of a write: whether it takes the name from no other bytes."""
+    passed_over: bool = False
+    """Of a write: whether its answer says that another one took its place, so that it may have happened at no time."""
     settles: bool = False
     """Of a write that is not known: whether a withdrawal that began after its end has found all that it left."""
 
@@ -93,6 +95,8 @@ def _opened(state: _State, step: Step) -> _State:
 def _ended(state: _State, step: Step, now: int, began: dict[Step, int]) -> Iterator[_State]:
     """Yield every state in which the act has happened by now."""
     if step in state.changes:
+        if step.passed_over:
+            yield state.without(step)
         if began[step] < state.since:
             yield _passed(state, step, began)
         yield from _changed(state, step, now)

@@ -191,8 +191,9 @@ def _registers(history: History, projects: Sequence[Project]) -> Mapping[str, li
 def _steps(history: History, act: Act, names: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, Step]]:
     times = act.began_s, act.ended_s
     if act.kind == "upload":
-        known = act.status == 200 and not _met_by_an_addition(history, act)
-        yield act.filename, Step(act.number, "write", act.sha256, *times, known=known)
+        passed_over = _met_by_an_addition(history, act)
+        known = act.status == 200
+        yield act.filename, Step(act.number, "write", act.sha256, *times, known=known, passed_over=passed_over)
     elif act.kind == "add" and act.status == 400:
         yield act.filename, Step(act.number, "read", PRESENT, *times)
     elif act.kind == "add":

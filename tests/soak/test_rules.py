@@ -98,6 +98,9 @@ def test_an_addition_may_come_before_an_upload_that_is_told_of_it() -> None:
     assert judged(acts) == [f"{NAME}: no order of all that happened explains that {SECOND.sha256} was shown"]
     answered.word = "superseded"
     assert judged(acts) == []
+    assert judged([*acts, page(5, FIRST)]) == [
+        f"{NAME}: no order of all that happened explains that {FIRST.sha256} was shown"
+    ]
     assert judged([answered, added(3, SECOND, 200), page(4, SECOND)]) != []
 
 

@@ -36,12 +36,6 @@ ATTEMPTS: Final = 3  # the best one counts: other work on the machine is no find
 
 
 @pytest.fixture
-async def proxy(valkey_server: RedisServer) -> AsyncIterator[Proxy]:
-    async with proxied(valkey_server.port) as made:
-        yield made
-
-
-@pytest.fixture
 async def ledger(proxy: Proxy) -> AsyncIterator[RedisLedger]:
     """Open a loaded ledger behind the proxy; it has a connection already, as any but the first request finds."""
     async with open_ledger(proxy.url) as made:

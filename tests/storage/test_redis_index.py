@@ -11,19 +11,13 @@ from overlay.storage.ledger_redis import RedisLedger
 from overlay.storage.redis_index import AT_ONCE
 from overlay.storage.redis_layout import Keys, stored
 from tests.ledgers import open_ledger
-from tests.redis_proxy import Proxy, proxied
+from tests.redis_proxy import Proxy
 from tests.redis_servers import RedisServer
 from tests.seeding import seeded_files
 
 COUNT: Final = 1_500
 PREFIX: Final = "pieces"
 FILES: Final = list(seeded_files(COUNT))
-
-
-@pytest.fixture
-async def proxy(valkey_server: RedisServer) -> AsyncIterator[Proxy]:
-    async with proxied(valkey_server.port) as made:
-        yield made
 
 
 @pytest.fixture

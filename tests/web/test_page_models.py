@@ -24,8 +24,10 @@ from overlay.services.releases import Latest, Release, ReportedEntry, StagedEntr
 from overlay.web import page_models
 from overlay.web.context import WebSettings
 from overlay.web.models import ErrorModel, HelpModel, HomeModel, ProjectModel, ReleaseModel
-from overlay.web.page_models import FILE_STATES, HEADINGS, MOST_VERSIONS, PROMOTIONS, STANDINGS, Site
+from overlay.web.page_models import HEADINGS, MOST_VERSIONS, STANDINGS
+from overlay.web.page_promotions import FILE_STATES, PROMOTIONS
 from overlay.web.pages import setup_templates
+from overlay.web.site import Site, live_link
 from tests.staged import staged_file
 
 HOSTILE = '"><script src=//evil.example></script><a href="javascript:alert(1)">x</a>{{ 7*7 }}&'
@@ -135,7 +137,7 @@ MODELS: Mapping[str, tuple[str, Model]] = {
     "error": ("error.html", page_models.error(SITE, "Not Found", "There is no such page here.")),
     "error, hostile": (
         "error.html",
-        page_models.error(SITE, HOSTILE, HOSTILE, [page_models.live_link(SITE, "demo")]),
+        page_models.error(SITE, HOSTILE, HOSTILE, [live_link(SITE, "demo")]),
     ),
 }
 
@@ -298,7 +300,7 @@ def test_command_lines_are_quoted_for_the_shell() -> None:
     ],
 )
 def test_the_live_project_is_linked_where_people_can_read_it(upstream: str, href: str) -> None:
-    assert page_models.live_link(dataclasses.replace(SITE, upstream_url=upstream), "demo").href == href
+    assert live_link(dataclasses.replace(SITE, upstream_url=upstream), "demo").href == href
 
 
 def test_help_names_the_addresses_in_full() -> None:
