@@ -2,6 +2,7 @@
 
 import ssl
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -42,10 +43,10 @@ _ADVICE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Minted:
-    """An upload token; `expires_s` counts from the epoch, None: the index did not say."""
+    """An upload token; `life_s` is how long it lasts from when it was asked for, None: the index did not say."""
 
     token: str
-    expires_s: float | None
+    life_s: float | None
 
     def __repr__(self) -> str:
         return "Minted(…)"
@@ -97,19 +98,20 @@ async def ask_audience(target: Target, clock: Clock, tls: ssl.SSLContext | None 
 
 
 async def exchange(
-    target: Target, identity_token: str, identity: Identity, tls: ssl.SSLContext | None = None
+    target: Target, identity_token: str, identity: Identity, clock: Clock, tls: ssl.SSLContext | None = None
 ) -> Minted | NotMinted:
     """Exchange an identity token for an upload token. Raises Refused where another one would not help either."""
     order = msgspec.json.encode({"token": identity_token})
     try:
-        status, body = await _call(target, "POST", "mint-token", order, tls)
+        answer = await _call(target, "POST", "mint-token", order, tls)
     except aiohttp.ClientConnectorCertificateError as err:
         raise untrusted(target, err) from None
     except (aiohttp.ClientError, TimeoutError) as err:
         return NotMinted(f"{target.host} could not be asked for an upload token: {broken(err)}", spent=False)
+    status, body = answer.status, answer.body
     token = decoded(body, _Token) if status == HTTPStatus.OK else None
     if token is not None and _is_token(token.token):
-        return Minted(token.token, token.expires)
+        return Minted(token.token, _life_s(token, answer, clock))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
         return NotMinted(f"{target.host} gave no upload token: it answered {status}.", spent=False)
     # An index that quotes the identity token would put it into the job's log.
@@ -127,13 +129,15 @@ class _Asked:
 
     status: int = 0
     body: bytes = b""
+    dated_s: float | None = None
+    """When it was given, by the index's clock, in seconds since the epoch; None: it does not say."""
     why: str = ""
 
 
 async def _asked(target: Target, tls: ssl.SSLContext | None) -> _Asked:
     """Ask for the audience. Raises Refused where the target is not trusted."""
     try:
-        return _Asked(*await _call(target, "GET", "audience", None, tls))
+        return await _call(target, "GET", "audience", None, tls)
     except aiohttp.ClientConnectorCertificateError as err:
         raise untrusted(target, err) from None
     except (aiohttp.ClientError, TimeoutError) as err:
@@ -153,9 +157,7 @@ def checked_audience(audience: str, target: Target) -> str:
     return audience
 
 
-async def _call(
-    target: Target, method: str, what: str, body: bytes | None, tls: ssl.SSLContext | None
-) -> tuple[int, bytes]:
+async def _call(target: Target, method: str, what: str, body: bytes | None, tls: ssl.SSLContext | None) -> _Asked:
     """Call the index's side of Trusted Publishing; no redirect is followed, for a token would go with it."""
     url: URL = target.url.origin() / "_" / "oidc" / what
     headers = {} if body is None else {"Content-Type": "application/json"}
@@ -164,7 +166,23 @@ async def _call(
         session_to(target, tls) as session,
         session.request(method, url, data=body, headers=headers, timeout=timeout, allow_redirects=False) as response,
     ):
-        return response.status, await beginning(response, _ANSWER_BYTES)
+        body = await beginning(response, _ANSWER_BYTES)
+        return _Asked(response.status, body, _dated_s(response.headers.get("Date", "")))
+
+
+def _dated_s(date: str) -> float | None:
+    """Read the header Date (RFC 9110 §6.6.1)."""
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _life_s(token: _Token, answer: _Asked, clock: Clock) -> float | None:
+    """Say how long a token lasts; between two times of the index's clock, for this machine's may be wrong."""
+    if token.expires is None:
+        return None
+    return token.expires - (clock.now_s() if answer.dated_s is None else answer.dated_s)
 
 
 def _is_token(token: str) -> bool:

@@ -9,6 +9,7 @@ An index that is not PyPI must not ask for PyPI's audience: it could publish the
 """
 
 import asyncio
+import math
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ RENEW_BELOW_S: Final = 300.0
 _ASSUMED_LIFE_S: Final = 900.0
 # An identity token that ends sooner might be refused when it arrives.
 _LEAST_IDENTITY_S: Final = 5.0
-# The index judges by its own clock.
-_CLOCKS_DIFFER_S: Final = 30.0
+# The index's times are whole seconds, and an answer takes its time.
+_ROUNDED_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ class TrustedPublisher:
         self._unused: str | None = identity_token
         self._spent: set[str] = set()
         self._token = ""
-        self._ends_s = 0.0
+        self._ends_s = -math.inf
         self._ends_s_of: dict[str, float] = {}
         self._minting = asyncio.Lock()
 
@@ -101,7 +102,7 @@ class TrustedPublisher:
 
     def has_ended(self, authorization: str) -> bool:
         """Say whether a token's time is over: a file took longer on its way than that lasted."""
-        return self._ends_s_of.get(authorization, float("inf")) - self._around.clock.now_s() < _CLOCKS_DIFFER_S
+        return self._ends_s_of.get(authorization, math.inf) - self._around.clock.passed_s() < _ROUNDED_S
 
     async def _mint(self) -> None:
         problem = ""
@@ -109,12 +110,13 @@ class TrustedPublisher:
             if attempt:
                 await self._around.clock.sleep(PAUSE_S * 2 ** (attempt - 1))
             identity_token = await self._fresh(problem)
-            answer = await exchange(self._target, identity_token, self._identity, self._around.tls)
+            asked_s = self._around.clock.passed_s()
+            answer = await exchange(self._target, identity_token, self._identity, self._around.clock, self._around.tls)
             if isinstance(answer, Minted):
                 self._spent.add(identity_token)
                 self._around.progress.mask(answer.token)
                 self._token = answer.token
-                self._ends_s = answer.expires_s or self._around.clock.now_s() + _ASSUMED_LIFE_S
+                self._ends_s = asked_s + (_ASSUMED_LIFE_S if answer.life_s is None else answer.life_s)
                 return
             problem = answer.sentence
             if answer.spent:
@@ -129,7 +131,10 @@ class TrustedPublisher:
         if token is None or token in self._spent:
             raise Refused(self._no_other(problem))
         if self._is_over(token):
-            raise Refused("The job's identity token has expired; start the job again.")
+            raise Refused(
+                "The job's identity token has expired, by this machine's clock: start the job again; if it is a new "
+                "one, set the clock."
+            )
         return token
 
     def _no_other(self, problem: str) -> str:
@@ -141,7 +146,7 @@ class TrustedPublisher:
         )
 
     def _left_s(self) -> float:
-        return self._ends_s - self._around.clock.now_s()
+        return self._ends_s - self._around.clock.passed_s()
 
     def _is_over(self, token: str) -> bool:
         expires_s = _identity(token).expires_s

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import hashlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urljoin
 
 import aiohttp
 import psutil
@@ -32,6 +34,7 @@ class Load:
 
     url: str
     read: list[int] = field(default_factory=list)
+    fetched: list[int] = field(default_factory=list)
     staged: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     enough: asyncio.Event = field(default_factory=asyncio.Event)
@@ -44,6 +47,18 @@ class Load:
                         self.failures.append(f"page: {response.status} {await response.text()}")
                     await response.read()
                     self.read.append(response.status)
+                await asyncio.sleep(PAUSE_S)
+
+    async def fetching(self) -> None:
+        """Download the first file that was staged."""
+        async with aiohttp.ClientSession(headers={"Accept": Format.JSON.value}) as session:
+            async with session.get(f"{self.url}/simple/demo/") as response:
+                (file, *_) = (await response.json())["files"]
+            while not self.enough.is_set():
+                async with session.get(urljoin(f"{self.url}/simple/demo/", file["url"])) as response:
+                    if hashlib.sha256(await response.read()).hexdigest() != file["hashes"]["sha256"]:
+                        self.failures.append(f"file: {response.status} {await response.text()}")
+                    self.fetched.append(response.status)
                 await asyncio.sleep(PAUSE_S)
 
     async def uploading(self, number: int) -> None:
@@ -74,6 +89,7 @@ async def stage(url: str, version: str) -> None:
 async def loaded(url: str) -> AsyncIterator[Load]:
     load = Load(url)
     tasks = [asyncio.ensure_future(load.reading()) for _ in range(READERS)]
+    tasks += [asyncio.ensure_future(load.fetching())]
     tasks += [asyncio.ensure_future(load.uploading(number)) for number in range(1, UPLOADERS + 1)]
     try:
         yield load
@@ -105,7 +121,7 @@ async def logged(host: Served, words: str) -> None:
 
 
 async def test_a_rolling_restart_behind_nginx_fails_no_request(tmp_path: Path) -> None:
-    """Host after host, and worker after worker: reads and uploads go on, and uploads are seen at once."""
+    """Host after host, and worker after worker: pages, files and uploads go on, and uploads are seen at once."""
     steps: tuple[Callable[[Served], Awaitable[None]], ...] = (restarted, rolled)
     with backing_in(tmp_path) as backing:
         async with ScriptedIndex() as index, hosts(backing, index.simple_url, "a", "b") as both:
@@ -114,13 +130,17 @@ async def test_a_rolling_restart_behind_nginx_fails_no_request(tmp_path: Path) -
                 async with loaded(url) as load:
                     for step in steps:
                         for host in both:
-                            before = len(load.read), len(load.staged)
+                            before = len(load.read), len(load.fetched), len(load.staged)
                             await step(host)
-                            async with asyncio.timeout(60):  # both go on before the next host's turn comes
-                                while (len(load.read) < before[0] + 20) or (len(load.staged) < before[1] + 3):
+                            async with asyncio.timeout(60):  # all go on before the next host's turn comes
+                                while (
+                                    len(load.read) < before[0] + 20
+                                    or len(load.fetched) < before[1] + 20
+                                    or len(load.staged) < before[2] + 3
+                                ):
                                     await asyncio.sleep(0.05)
     assert load.failures == []
-    print(f"{len(load.read)} pages and {len(load.staged)} uploads, none failed")
+    print(f"{len(load.read)} pages, {len(load.fetched)} files and {len(load.staged)} uploads, none failed")
 
 
 async def test_what_a_stranger_forges_changes_nothing(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ class Ci:
     monkeypatch: pytest.MonkeyPatch
     heard: Heard
     slept: list[float]
+    wrong_s: float = 0.0
+    """How far the job's clock is ahead of the index's."""
 
     async def start(self, job: Job) -> None:
         """Let this process be a step of the job."""
@@ -58,7 +60,7 @@ class Ci:
             self.slept.append(seconds)
 
         now_s = self.index.world.now_s
-        clock = Clock(passed_s=now_s, now_s=now_s, sleep=sleep)
+        clock = Clock(passed_s=now_s, now_s=lambda: now_s() + self.wrong_s, sleep=sleep)
         return Surroundings(identify=ambient.identify, progress=self.heard, clock=clock)
 
     async def mints(self) -> list[int | None]:
@@ -139,6 +141,22 @@ async def test_a_token_ends_with_its_time(ci: Ci) -> None:
     assert credential.has_ended(first)
     assert not credential.has_ended(second)
     assert not credential.has_ended("Basic bm9uZQ==")
+
+
+@pytest.mark.parametrize("wrong_s", [-1200, 200], ids=["late", "early"])
+async def test_a_wrong_clock_of_the_job_does_not_make_a_token_last_longer(ci: Ci, wrong_s: float) -> None:
+    """How long a token lasts is told by the index's clock alone: renewed in time, and known to have ended."""
+    ci.wrong_s = wrong_s
+    await ci.start(Job())
+    credential = await ci.begin()
+    first = await credential.authorization()
+    await ci.index.do(orders.Advance(590))
+    assert await credential.authorization() == first
+    assert not credential.has_ended(first)
+    await ci.index.do(orders.Advance(20))
+    assert await credential.authorization() != first
+    await ci.index.do(orders.Advance(300))
+    assert credential.has_ended(first)
 
 
 async def test_tokens_of_twenty_seconds_are_renewed_for_every_file(ci: Ci) -> None:

@@ -1,5 +1,8 @@
 """Trusted Publishing over HTTP: the audience, the mint, and the endpoint that gives a job its identity tokens."""
 
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
 import msgspec
 from aiohttp import web
 from packaging.utils import canonicalize_name
@@ -57,7 +60,8 @@ class TrustedPublishing:
         except MintRefused as err:
             errors = [{"code": err.code, "description": err.description}]
             return web.json_response({"message": "Token request failed", "errors": errors}, status=422)
-        return web.json_response(minted)
+        date = format_datetime(datetime.fromtimestamp(self._world.now_s(), UTC), usegmt=True)
+        return web.json_response(minted, headers={"Date": date})
 
     def _minted(self, body: bytes) -> dict[str, object]:
         try:
