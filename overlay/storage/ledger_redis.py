@@ -4,10 +4,11 @@ Each change is one script, each read one round trip that also carries the `ready
 what it holds means nothing until a worker has rebuilt it (`overlay.services.upkeep`). Revisions, which every page
 needs, are read together for all requests that ask at the same time. Nothing is remembered here between two calls.
 
-    redis_url ► redis_connections ► redis_link (runs redis_scripts) ► this (and redis_stage_scripts)
-                                                                    ► redis_index, redis_tokens
-                                                                    ► redis_freezes (and redis_freeze_scripts)
-                                                                    ► redis_lead (and redis_lead_scripts)
+    redis_url ► redis_primary ► redis_connections ► redis_link (runs redis_scripts)
+                                                    ► this (and redis_stage_scripts)
+                                                    ► redis_index, redis_tokens
+                                                    ► redis_freezes (and redis_freeze_scripts)
+                                                    ► redis_lead (and redis_lead_scripts)
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence

@@ -1,7 +1,7 @@
 """Connections to the one server that holds an index.
 
 All keys of an index share a hash tag, so whatever the form, one primary holds them, and the forms differ only in how
-it is found (`redis_search`). In a cluster the node that was found names the one that has the keys (`MOVED`). While the
+it is found (`redis_primary`). In a cluster the node that was found names the one that has the keys (`MOVED`). While the
 slot of the keys is on the move, keys that have gone are asked for where they went, by the whole exchange (`ASK`). Keys
 that are parted (`TRYAGAIN`: some have gone, or some do not exist) nobody answers for: the exchange is sent again after
 `_PAUSE_S`, while the patience lasts.
@@ -27,7 +27,7 @@ from redis.exceptions import (
 
 from overlay.domain.errors import LedgerUnavailable
 from overlay.storage.redis_failures import Causes, NoPrimary, words
-from overlay.storage.redis_search import PrimarySearch
+from overlay.storage.redis_primary import PrimarySearch
 from overlay.storage.redis_sockets import FAILURES, AnyConnection, Command, Reply, opened, replies_to, reply_to
 from overlay.storage.redis_url import Address, Form, RedisTarget
 
