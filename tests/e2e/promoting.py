@@ -15,12 +15,20 @@ from typing import Final, Protocol
 
 import aiohttp
 import msgspec
+from yarl import URL
 
+from overlay.cli.client import Connection, Server
 from overlay.cli.promote_report import PromoteReport
-from overlay.config.tables import PromoteConfig, UpstreamConfig
-from overlay.domain.wire_promotions import PromotionList, PromotionView
+from overlay.cli.promotion_client import PromotionClient
+from overlay.config.tables import Config, PromoteConfig, UpstreamConfig
+from overlay.domain.wire_promotions import PromotionList, PromotionOrder, PromotionView
+from overlay.promote.course import Options
+from overlay.promote.outfit import outfit
+from overlay.promote.result import Result
+from overlay.promote.run import promote
 from tests.builders import Built, sdist, wheel
 from tests.fakes.index import JSON
+from tests.promote.runs import Heard
 from tests.pypi.orders import TOKEN, Order, Token
 from tests.pypi.process import PypiProcess
 from tests.pypi.server import pypi
@@ -149,6 +157,14 @@ class Stage:
         self.jobs.append(job)
         return job
 
+    async def promote(self, order: PromotionOrder, *, url: str = "") -> Result:
+        """Promote in this process, without the command; `url` is where the overlay is reached, if not at its own."""
+        environment = {"TWINE_PASSWORD": TOKEN, "TWINE_REPOSITORY_URL": self.upload_url}
+        async with Connection(Server(URL(url or self.served.url), ADMIN)) as connection:
+            client = PromotionClient(connection)
+            async with outfit(client, Heard(), environment=environment, home=self.folder) as tools:
+                return await promote(order, Options(), tools)
+
     async def promotions(self, release: str) -> tuple[PromotionView, ...]:
         """Ask for the promotions of a release."""
         url = f"{self.served.url}/api/v1/promotions"
@@ -172,15 +188,20 @@ class Stage:
 async def staged(folder: Path, simple_url: str, upload_url: str, built: Iterable[Built] = ()) -> AsyncIterator[Stage]:
     """Run an overlay of its own, with these files staged, until the block ends; jobs that still run are killed."""
     store = folder / "overlay"
-    config = config_for(
+    config = in_front_of(simple_url, upload_url, store)
+    async with running(config) as overlay, at(Here(overlay.url, store), upload_url, folder) as stage:
+        await stage.put(*built)
+        yield stage
+
+
+def in_front_of(simple_url: str, upload_url: str, store: Path) -> Config:
+    """Configure an overlay in front of an upstream that takes files; nothing takes it long."""
+    return config_for(
         store,
         simple_url,
         upstream=UpstreamConfig(url=simple_url, upload_url=upload_url, fresh_s=FRESH_S),
         promote=PromoteConfig(lease_s=LEASE_S, absent_s=ABSENT_S),
     )
-    async with running(config) as overlay, at(Here(overlay.url, store), upload_url, folder) as stage:
-        await stage.put(*built)
-        yield stage
 
 
 @contextlib.asynccontextmanager

@@ -11,33 +11,25 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from yarl import URL
 
-from overlay.cli.client import Connection, Server
-from overlay.cli.promotion_client import PromotionClient
-from overlay.config.tables import PromoteConfig, UpstreamConfig
 from overlay.domain.errors import FileExists
 from overlay.domain.listing import Standing
 from overlay.domain.names import MAIN, StageId, project_name
 from overlay.domain.page import Format, View
 from overlay.domain.promotion_errors import ReleaseFrozen
 from overlay.domain.wire_promotions import Pledge, PromotionOrder
-from overlay.promote.course import Options
 from overlay.promote.errors import Ending, PlanRefused, ServerAnswered
-from overlay.promote.outfit import outfit
 from overlay.promote.result import Result
-from overlay.promote.run import promote
 from overlay.services.access import local_operator
 from overlay.services.local_files import parts_of
 from overlay.services.uploads import Receipt
 from tests.builders import Built, sdist, wheel
-from tests.e2e.promoting import ABSENT_S, FRESH_S, LEASE_S, Here, Stage, at
-from tests.promote.runs import Heard
+from tests.e2e.promoting import Here, Stage, at, in_front_of
 from tests.pypi.faults import Fault, Hang, Point
 from tests.pypi.orders import TOKEN, OpenGate, Token
 from tests.pypi.scripting import Pypi
 from tests.pypi.server import pypi
-from tests.running import ADMIN, Running, config_for, running
+from tests.running import Running, running
 
 FLAG_DAY: Final = StageId("flag-day")
 DEMO: Final = project_name("demo")
@@ -93,11 +85,7 @@ class Both:
             stage=FLAG_DAY,
             partial=partial,
         )
-        environment = {"TWINE_PASSWORD": TOKEN, "TWINE_REPOSITORY_URL": self.index.upload_url}
-        async with Connection(Server(URL(self.overlay.url), ADMIN)) as connection:
-            client = PromotionClient(connection)
-            async with outfit(client, Heard(), environment=environment, home=self.folder) as tools:
-                return await promote(order, Options(), tools)
+        return await self.stage.promote(order)
 
 
 def digests_of(body: bytes) -> dict[str, str]:
@@ -113,12 +101,7 @@ async def both_staged(folder: Path) -> AsyncIterator[tuple[Both, dict[str, Recei
     """Stage the release in both stages; return the receipts of the other one's."""
     async with pypi() as index:
         await index.do(Token(text=TOKEN))
-        config = config_for(
-            folder / "overlay",
-            index.simple_url,
-            upstream=UpstreamConfig(url=index.simple_url, upload_url=index.upload_url, fresh_s=FRESH_S),
-            promote=PromoteConfig(lease_s=LEASE_S, absent_s=ABSENT_S),
-        )
+        config = in_front_of(index.simple_url, index.upload_url, folder / "overlay")
         async with (
             running(config) as overlay,
             at(Here(overlay.url, folder / "overlay"), index.upload_url, folder) as stage,
