@@ -26,6 +26,7 @@ from overlay.domain.stage import (
     Claim,
     Entry,
     Gone,
+    LatestProjects,
     Staged,
     StagedFile,
     StageIndex,
@@ -319,9 +320,9 @@ class FaultyLedger:
         self._steps.alive()
         return await self._inner.index()
 
-    async def latest(self, most: int) -> tuple[NormalizedName, ...]:
+    async def latest(self, stage: StageId, *, most_projects: int, most_files: int) -> LatestProjects:
         self._steps.alive()
-        return await self._inner.latest(most)
+        return await self._inner.latest(stage, most_projects=most_projects, most_files=most_files)
 
     async def names(self, stages: Sequence[StageId]) -> tuple[Revision, tuple[NormalizedName, ...]]:
         self._steps.alive()

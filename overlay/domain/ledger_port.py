@@ -15,6 +15,7 @@ from overlay.domain.stage import (
     Claim,
     Entry,
     Gone,
+    LatestProjects,
     Reason,
     Staged,
     StagedFile,
@@ -99,17 +100,17 @@ class StageLedger(Protocol):
         """Look uploads up, not all at one moment. Older endings may be unknown, too (they are in the history)."""
 
     async def index(self) -> StageIndex:
-        """Read everything that is staged, ordered by project, version, filename; not all at one moment.
+        """Read everything that is staged at some moment after this call began, by project, version, filename.
 
-        Of a stage's name there is one file at most. What is staged all the while is there; what is staged or ends
-        meanwhile may be there or not. However much that is, other questions are answered meanwhile. Raises
-        LedgerUnavailable also when the ledger is loaded anew meanwhile.
+        However much that is, other questions are answered meanwhile. Raises LedgerUnavailable also when the ledger is
+        loaded anew meanwhile, and when more changes meanwhile than the recent events tell, time and again.
         """
 
-    async def latest(self, most: int) -> tuple[NormalizedName, ...]:
-        """Read the projects, in any stage, whose latest file was staged last; the latest first. As `index` otherwise.
+    async def latest(self, stage: StageId, *, most_projects: int, most_files: int) -> LatestProjects:
+        """Read the projects that something was staged for last, each as of some moment after this call began.
 
-        Those of one microsecond are in any order.
+        At least one project and at most some hundred files of one are asked for. However much is staged, no more is
+        read than is answered. Those of one microsecond are in any order.
         """
 
     async def names(self, stages: Sequence[StageId]) -> tuple[Revision, tuple[NormalizedName, ...]]:

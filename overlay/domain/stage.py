@@ -168,6 +168,27 @@ class StageIndex:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LatestProject:
+    """What is staged of a project in one stage."""
+
+    project: NormalizedName
+    staged_at_us: int
+    """When its latest file was staged, or a later one that has ended."""
+    file_count: int
+    """At least 1."""
+    files: tuple[StagedFile, ...]
+    """All of them, in order of their names; () where they are more than were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatestProjects:
+    """The projects that something was staged for last, the latest first, and how many there are in all."""
+
+    projects: tuple[LatestProject, ...]
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
     """All that is staged, in numbers."""
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Final
 
 from overlay.caching.turns import Turns
-from overlay.domain.errors import NotGranted, StaysLive, UnknownFile, UnknownRelease
+from overlay.domain.errors import LedgerUnavailable, NotGranted, StaysLive, UnknownFile, UnknownRelease
 from overlay.domain.layout import history_prefix
 from overlay.domain.ledger_port import Ending, StageLedger
 from overlay.domain.listing import Standing, standing
@@ -18,7 +18,7 @@ from overlay.domain.quantities import second_words
 from overlay.domain.records import HistoryEntry, decode
 from overlay.domain.rights import Right, Token, covers_stage
 from overlay.domain.rules import Finding, judge_release
-from overlay.domain.stage import Gone, Reason, StagedFile, StageSnapshot
+from overlay.domain.stage import Gone, LatestProject, Reason, StagedFile, StageSnapshot
 from overlay.services.access import require, require_grant
 from overlay.services.facts import FactsOf
 from overlay.services.freezes import check_not_frozen
@@ -28,6 +28,8 @@ from overlay.services.reconcile import end, reconcile_project
 from overlay.services.reports import Reports
 
 MOST_PROJECTS: Final = 200
+MOST_FILES: Final = 100  # a release with wheels for all platforms and Pythons has fewer
+_PATIENCE_S: Final = 5.0
 _Seen = tuple[PageFacts | None, tuple[StageSnapshot, ...]]
 
 
@@ -40,11 +42,19 @@ class StagedEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Latest:
-    """The staged files of the projects that something was staged for last, and how many projects there are."""
+class ListedProject:
+    """A project as the home page lists it; without `entries` where it has more than MOST_FILES files."""
 
+    staged: LatestProject
     entries: tuple[StagedEntry, ...]
-    projects: int
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The projects that something was staged for last, the latest first, and how many there are in all."""
+
+    projects: tuple[ListedProject, ...]
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,10 @@ class Withdrawn:
 
 
 class Releases:
-    """Reads and ends releases; `now_us` is the clock; what decides is no older than `fresh_s`."""
+    """Reads and ends releases; `now_us` is the clock; what decides is no older than `fresh_s`.
+
+    `patience_s` is how long the latest may be read.
+    """
 
     def __init__(
         self,
@@ -87,6 +100,7 @@ class Releases:
         reports: Reports,
         now_us: Callable[[], int],
         fresh_s: float,
+        patience_s: float = _PATIENCE_S,
     ) -> None:
         self._documents = documents
         self._ledger = ledger
@@ -95,6 +109,7 @@ class Releases:
         self._reports = reports
         self._now_us = now_us
         self._fresh_s = fresh_s
+        self._patience_s = patience_s
         self._everything, self._latest = Turns(self._read_everything), Turns(self._read_latest)
 
     async def staged(self, project: NormalizedName | None = None, stage: StageId = MAIN) -> tuple[StagedEntry, ...]:
@@ -105,7 +120,7 @@ class Releases:
         return tuple(StagedEntry(file, standing(file, facts, snapshots)) for file in snapshots[0].files)
 
     async def latest(self) -> Latest:
-        """List what is staged of at most MOST_PROJECTS projects, those that something was staged for last."""
+        """List at most MOST_PROJECTS projects, those that something was staged for last. Raises LedgerUnavailable."""
         return await self._latest.next()
 
     async def _read_everything(self) -> tuple[StagedEntry, ...]:
@@ -119,11 +134,20 @@ class Releases:
         return tuple(entries)
 
     async def _read_latest(self) -> Latest:
-        _, names = await self._ledger.names((MAIN,))
-        entries: list[StagedEntry] = []
-        for project in await self._ledger.latest(MOST_PROJECTS):
-            entries += await self.staged(project)
-        return Latest(tuple(entries), len(names))
+        try:
+            async with asyncio.timeout(self._patience_s):
+                latest = await self._ledger.latest(MAIN, most_projects=MOST_PROJECTS, most_files=MOST_FILES)
+                return Latest(tuple([await self._listed(staged) for staged in latest.projects]), latest.count)
+        except TimeoutError as err:
+            raise LedgerUnavailable("What is staged could not be read in time; try again in a moment.") from err
+
+    async def _listed(self, staged: LatestProject) -> ListedProject:
+        await asyncio.sleep(0)  # what is known of upstream is in memory, often
+        facts = await self._facts_of(await self._upstream.known(staged.project))
+        snapshots = (StageSnapshot(staged.project, MAIN, NOTHING_STAGED, staged.files),)
+        return ListedProject(
+            staged, tuple(StagedEntry(file, standing(file, facts, snapshots)) for file in staged.files)
+        )
 
     async def close(self) -> None:
         """End what is being read for callers that hung up."""

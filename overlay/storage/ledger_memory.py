@@ -19,6 +19,7 @@ from overlay.domain.stage import (
     Claim,
     Entry,
     Gone,
+    LatestProjects,
     Reason,
     Staged,
     StagedFile,
@@ -121,10 +122,10 @@ class MemoryLedger:
             tuple(sorted(self._shelves.entries.values(), key=lambda file: (file.project, file.version, file.filename)))
         )
 
-    async def latest(self, most: int) -> tuple[NormalizedName, ...]:
+    async def latest(self, stage: StageId, *, most_projects: int, most_files: int) -> LatestProjects:
         """Read the projects that something was staged for last."""
         self._check_ready()
-        return self._shelves.latest(most)
+        return self._shelves.latest(stage, most_projects=most_projects, most_files=most_files)
 
     async def names(self, stages: Sequence[StageId]) -> tuple[Revision, tuple[NormalizedName, ...]]:
         """Read the projects with staged files, and a revision of that set."""

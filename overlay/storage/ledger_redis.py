@@ -29,6 +29,7 @@ from overlay.domain.stage import (
     Claim,
     Entry,
     Gone,
+    LatestProjects,
     Staged,
     StagedFile,
     StageIndex,
@@ -117,9 +118,9 @@ class RedisLedger:
         """Read everything that is staged."""
         return StageIndex(await read_index(self._link, self._keys))
 
-    async def latest(self, most: int) -> tuple[NormalizedName, ...]:
+    async def latest(self, stage: StageId, *, most_projects: int, most_files: int) -> LatestProjects:
         """Read the projects that something was staged for last."""
-        return await read_latest(self._link, self._keys, most)
+        return await read_latest(self._link, self._keys, stage, most_projects=most_projects, most_files=most_files)
 
     async def names(self, stages: Sequence[StageId]) -> tuple[Revision, tuple[NormalizedName, ...]]:
         """Read the projects with staged files, and a revision of that set."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from overlay.domain.names import NOTHING_STAGED, NormalizedName, Revision, StageId, UploadId
-from overlay.domain.stage import StagedFile, StageSnapshot, Totals
+from overlay.domain.stage import LatestProject, LatestProjects, StagedFile, StageSnapshot, Totals
 
 _FEW: Final = 100
 
@@ -19,6 +19,7 @@ class _Shelf:
     def __init__(self) -> None:
         self.files: dict[str, StagedFile] = {}
         self.revision = NOTHING_STAGED
+        self.staged_at_us = 0
 
 
 class Shelves:
@@ -59,12 +60,11 @@ class Shelves:
         revision = ".".join(self._names_revision.get(stage, NOTHING_STAGED) for stage in stages)
         return Revision(revision), tuple(names)
 
-    def latest(self, most: int) -> tuple[NormalizedName, ...]:
+    def latest(self, stage: StageId, *, most_projects: int, most_files: int) -> LatestProjects:
         """Return the projects that something was staged for last, the latest first."""
-        latest_us: dict[NormalizedName, int] = {}
-        for file in self.entries.values():
-            latest_us[file.project] = max(latest_us.get(file.project, 0), file.staged_at_us)
-        return tuple(heapq.nlargest(most, latest_us, key=latest_us.__getitem__))
+        names = self._names.get(stage, ())
+        last = heapq.nlargest(most_projects, names, key=lambda name: self._shelves[stage, name].staged_at_us)
+        return LatestProjects(tuple(self._latest_project(stage, name, most_files) for name in last), len(names))
 
     def totals(self) -> Totals:
         """Count everything."""
@@ -87,6 +87,7 @@ class Shelves:
             self._names_revision[file.stage] = _nonce()
         shelf.files[file.filename] = file
         shelf.revision = _nonce()
+        shelf.staged_at_us = max(shelf.staged_at_us, file.staged_at_us)
         self.entries[file.upload_id] = file
         self._bytes += file.size_bytes
         self._token_bytes[file.token_id] += file.size_bytes
@@ -110,6 +111,12 @@ class Shelves:
         if len(self._ages) > _FEW + 2 * len(self.entries):  # more have ended than are staged
             self._ages = [(held.staged_at_us, held.upload_id) for held in self.entries.values()]
             heapq.heapify(self._ages)
+
+    def _latest_project(self, stage: StageId, project: NormalizedName, most_files: int) -> LatestProject:
+        shelf = self._shelves[stage, project]
+        count = len(shelf.files)
+        files = self.snapshot(stage, project).files if count <= most_files else ()
+        return LatestProject(project=project, staged_at_us=shelf.staged_at_us, file_count=count, files=files)
 
 
 def _nonce() -> Revision:

@@ -1,71 +1,111 @@
-"""Everything that is staged, read from Redis in pieces.
+"""What is staged in all, read from Redis in pieces: everything, or the projects that something was staged for last.
 
 While a command runs, Redis answers nobody else, and a page waits 0.7 s for its revision. A command that answered all of
 20,000 files held the others up for a quarter of a second, and eight of them, asked for at once, for more than that. So
-no command here answers, or reads, more than `AT_ONCE` files.
+no command here answers, or reads, more than `AT_ONCE` files; but the recent events come in one answer.
 
-The pieces are not of one moment, but of one life of the ledger. They follow the times of staging. Where a file replaces
-another one meanwhile, the newer one comes later in that order: one of them is met, or both, and then the newer counts.
-Only where the clocks of hosts differ may both be missed, which the port allows.
+The pieces of everything are not of one moment. They follow the times of staging, and what comes meanwhile may have an
+older time than what it replaces: serials decide, and a record that a reconcile found is staged with its own time. So
+what the events tell since before the first piece is done again on what was read. That makes it what was staged when the
+events were read. What had ended before the first piece is in none, and what was staged all the while is in one.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Final, cast
 
 from overlay.caching.threads import in_thread
 from overlay.domain.errors import LedgerUnavailable
-from overlay.domain.names import NormalizedName, StageId
-from overlay.domain.stage import StagedFile, precedence
+from overlay.domain.events import EventKind
+from overlay.domain.names import NormalizedName, StageId, UploadId
+from overlay.domain.stage import LatestProject, LatestProjects, StagedFile
 from overlay.storage import redis_scripts as scripts
-from overlay.storage.redis_layout import Keys, read_file
+from overlay.storage.redis_layout import Keys, StoredEvent, read, read_file
 from overlay.storage.redis_link import LONG_PATIENCE_S, RedisLink
-from overlay.storage.redis_scripts import Script
 
 AT_ONCE: Final = 200
+_ATTEMPTS: Final = 3
 _BEGINNING: Final = (b"-1", b"")
-_END: Final = (b"1e300", b"")
+_NONE_YET: Final = 10**17  # beyond the number of any event
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Events from the number `first` on, told in one life of the ledger."""
+
+    epoch: bytes
+    first: int
+    values: Sequence[bytes]
 
 
 async def read_index(link: RedisLink, keys: Keys) -> tuple[StagedFile, ...]:
     """Read everything, ordered by project, version, filename. Raises LedgerUnavailable."""
-    held: dict[tuple[StageId, str], StagedFile] = {}
-    async with aclosing(_pieces(link, keys, scripts.OLDEST, _BEGINNING)) as pieces:
-        async for values in pieces:
-            for file in map(read_file, values):
-                name = file.stage, file.filename
-                held[name] = max(held.get(name, file), file, key=precedence)
-    return await in_thread(_ordered, list(held.values()))
+    for _ in range(_ATTEMPTS):
+        before = await _told(link, keys, _NONE_YET)
+        held: dict[UploadId, StagedFile] = {}
+        async with aclosing(_pieces(link, keys, before.epoch)) as pieces:
+            async for values in pieces:
+                held.update((file.upload_id, file) for file in map(read_file, values))
+        since = await _told(link, keys, before.first - 1)
+        _check_life(before.epoch, since.epoch)
+        if since.first == before.first:  # else the feed was cut since, or another server lacks the last changes
+            return await in_thread(_ordered, held, since.values)
+    raise LedgerUnavailable("What is staged changes faster than it can be read; try again in a moment.")
 
 
-async def read_latest(link: RedisLink, keys: Keys, most: int) -> tuple[NormalizedName, ...]:
+async def read_latest(
+    link: RedisLink, keys: Keys, stage: StageId, *, most_projects: int, most_files: int
+) -> LatestProjects:
     """Read the projects that something was staged for last, the latest first. Raises LedgerUnavailable."""
-    found: dict[bytes, None] = {}
-    async with aclosing(_pieces(link, keys, scripts.LATEST, _END)) as pieces:
-        async for projects in pieces:
-            found.update(dict.fromkeys(projects))
-            if len(found) >= most:
-                break
-    return tuple(NormalizedName(project.decode()) for project in list(found)[:most])
+    _, count, found = await link.run(scripts.LATEST, (keys.ready, keys.names(stage)[0]), (most_projects - 1,))
+    names = cast("list[bytes]", found)
+    waiting = [(NormalizedName(name.decode()), int(at)) for name, at in zip(names[0::2], names[1::2], strict=True)]
+    projects: list[LatestProject] = []
+    while waiting:
+        declared = [keys.ready, keys.key("files"), *(keys.files(stage, project) for project, _ in waiting)]
+        _, *answer = await link.run(scripts.SHELVES, declared, (most_files, AT_ONCE), patience_s=LONG_PATIENCE_S)
+        counts, values = cast("list[int]", answer[0::2]), cast("list[list[bytes]]", answer[1::2])
+        for (project, at_us), file_count, stored in zip(waiting, counts, values, strict=False):
+            if file_count:
+                files = tuple(sorted(map(read_file, stored), key=lambda file: file.filename))
+                projects.append(LatestProject(project=project, staged_at_us=at_us, file_count=file_count, files=files))
+        waiting = waiting[len(counts) :]
+    return LatestProjects(tuple(projects), cast("int", count))
 
 
-async def _pieces(
-    link: RedisLink, keys: Keys, script: Script, place: tuple[bytes, bytes]
-) -> AsyncGenerator[list[bytes], None]:
-    """Yield what a script answers from a place on, a piece at a time."""
+async def _told(link: RedisLink, keys: Keys, after: int) -> _Told:
+    """Read the recent events with a greater number; `_Told.first` follows the last one where there is none."""
+    declared = [keys.key(name) for name in ("ready", "events", "events-made")]
+    _, epoch, _, first, values = await link.run(scripts.EVENTS, declared, (after,), patience_s=LONG_PATIENCE_S)
+    return _Told(cast("bytes", epoch), cast("int", first), cast("list[bytes]", values))
+
+
+async def _pieces(link: RedisLink, keys: Keys, life: bytes) -> AsyncGenerator[list[bytes], None]:
+    """Yield the stored files, the oldest first, a piece at a time."""
     declared = [keys.key(name) for name in ("ready", "files", "ages")]
-    life: object = None
+    place = _BEGINNING
     while True:
-        answer = await link.run(script, declared, (*place, AT_ONCE), patience_s=LONG_PATIENCE_S)
-        _, epoch, time, upload, items = answer
-        if life not in (None, epoch):
-            raise LedgerUnavailable("What is staged was loaded anew while it was read; try again in a moment.")
-        life, place = epoch, (cast("bytes", time), cast("bytes", upload))
-        if items:
-            yield cast("list[bytes]", items)
-        if len(cast("list[bytes]", items)) < AT_ONCE:
+        answer = await link.run(scripts.OLDEST, declared, (*place, AT_ONCE), patience_s=LONG_PATIENCE_S)
+        _, epoch, time, upload, values = answer
+        _check_life(life, cast("bytes", epoch))
+        place = cast("bytes", time), cast("bytes", upload)
+        files = cast("list[bytes]", values)
+        if files:
+            yield files
+        if len(files) < AT_ONCE:
             return
 
 
-def _ordered(files: list[StagedFile]) -> tuple[StagedFile, ...]:
-    return tuple(sorted(files, key=lambda file: (file.project, file.version, file.filename)))
+def _check_life(life: bytes, epoch: bytes) -> None:
+    if epoch != life:
+        raise LedgerUnavailable("What is staged was loaded anew while it was read; try again in a moment.")
+
+
+def _ordered(held: dict[UploadId, StagedFile], events: Sequence[bytes]) -> tuple[StagedFile, ...]:
+    for event in (read(value, StoredEvent) for value in events):
+        if event.file is not None and event.kind is EventKind.STAGED:
+            held[event.file.upload_id] = event.file
+        elif event.file is not None:
+            held.pop(event.file.upload_id, None)
+    return tuple(sorted(held.values(), key=lambda file: (file.project, file.version, file.filename)))

@@ -114,7 +114,7 @@ class Keys:
         return self.key(f"shelf:{stage}:{project}")
 
     def names(self, stage: StageId) -> tuple[str, str]:
-        """Name the sorted set of a stage's projects, and its revision."""
+        """Name the sorted set of a stage's projects, by when something was staged for them last, and its revision."""
         return self.key(f"names:{stage}"), self.key(f"names-revision:{stage}")
 
     def shelf(self, stage: StageId, project: NormalizedName) -> tuple[str, str, str, str]:

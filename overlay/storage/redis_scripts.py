@@ -121,54 +121,52 @@ end
 
 # What is staged, in pieces along the ages. A place there is a time in µs and an upload: uploads keep theirs whatever
 # comes and goes meanwhile, and on another server, too. It is found by halving.
-_AGES: Final = """
--- How many uploads there are up to the place; without the one that is there, or with it.
-local function older(time, upload, with)
-    local low, high = 0, redis.call('HLEN', KEYS[2])
-    while low < high do
-        local middle = math.floor((low + high) / 2)
-        local found = redis.call('ZRANGE', KEYS[3], middle, middle, 'WITHSCORES')
-        local at, up_to = tonumber(found[2]), follows(upload, found[1]) or with and found[1] == upload
-        if at < time or at == time and up_to then low = middle + 1 else high = middle end
-    end
-    return low
-end
-
--- The values of files, from one rank to another, and the place of each.
-local function piece(first, last)
-    local places = first > last and {} or redis.call('ZRANGE', KEYS[3], first, last, 'WITHSCORES')
-    local uploads = {}
-    for at = 1, #places, 2 do uploads[#uploads + 1] = places[at] end
-    return #uploads > 0 and redis.call('HMGET', KEYS[2], unpack(uploads)) or {}, places
-end
-"""
-
 # KEYS: ready, files, their ages. ARGV: a place, how many. Answers the epoch, and of the files that follow the place the
 # oldest ones, with the place of the last.
 OLDEST: Final = script(
     CHECK_READY,
     BYTE_ORDER,
-    _AGES,
     """
-    local first = older(tonumber(ARGV[1]), ARGV[2], true)
-    local values, places = piece(first, first + ARGV[3] - 1)
+    local first, beyond, time = 0, redis.call('HLEN', KEYS[2]), tonumber(ARGV[1])
+    while first < beyond do
+        local middle = math.floor((first + beyond) / 2)
+        local found = redis.call('ZRANGE', KEYS[3], middle, middle, 'WITHSCORES')
+        local at = tonumber(found[2])
+        if at < time or at == time and not follows(found[1], ARGV[2]) then first = middle + 1 else beyond = middle end
+    end
+    local places, uploads = redis.call('ZRANGE', KEYS[3], first, first + ARGV[3] - 1, 'WITHSCORES'), {}
+    for at = 1, #places, 2 do uploads[#uploads + 1] = places[at] end
+    local values = #uploads > 0 and redis.call('HMGET', KEYS[2], unpack(uploads)) or {}
     return {'ok', epoch, places[#places] or false, places[#places - 1] or false, values}
     """,
     changes=False,
 )
 
-# KEYS: ready, files, their ages. ARGV: a place, how many. Answers the epoch, and of the files that precede the place
-# the latest ones' projects, the latest first, with the place of the last.
+# KEYS: ready, names. ARGV: how many, less one. Answers how many projects there are, and those that something was staged
+# for last, the latest first, each with when that was.
 LATEST: Final = script(
     CHECK_READY,
-    BYTE_ORDER,
-    _AGES,
+    "return {'ok', redis.call('ZCARD', KEYS[2]), redis.call('ZRANGE', KEYS[2], 0, ARGV[1], 'REV', 'WITHSCORES')}",
+    changes=False,
+)
+
+# KEYS: ready, files, shelves. ARGV: how many files of a shelf, and of all. Answers of each shelf how many files it has,
+# and the files unless they are more; but only of so many shelves as keep within the bound for all, and of the first.
+SHELVES: Final = script(
+    CHECK_READY,
     """
-    local beyond = older(tonumber(ARGV[1]), ARGV[2], false)
-    local values, places = piece(math.max(beyond - ARGV[3], 0), beyond - 1)
-    local projects = {}
-    for at = #values, 1, -1 do projects[#projects + 1] = string.match(values[at], '^%S+') end
-    return {'ok', epoch, places[2] or false, places[1] or false, projects}
+    local answer, left = {'ok'}, tonumber(ARGV[2])
+    for at = 3, #KEYS do
+        local count, values = redis.call('HLEN', KEYS[at]), {}
+        if count > 0 and count <= tonumber(ARGV[1]) then
+            left = left - count
+            if left < 0 and at > 3 then break end
+            values = redis.call('HMGET', KEYS[2], unpack(redis.call('HVALS', KEYS[at])))
+        end
+        answer[#answer + 1] = count
+        answer[#answer + 1] = values
+    end
+    return answer
     """,
     changes=False,
 )

@@ -40,7 +40,7 @@ local function put(file, value, at, revision, names_revision)
     redis.call('HSET', KEYS[at], file.filename, file.upload)
     redis.call('SET', KEYS[at + 1], revision)
     count(file, file.size)
-    if redis.call('ZADD', KEYS[at + 2], 0, file.project) == 1 then
+    if redis.call('ZADD', KEYS[at + 2], 'GT', file.at, file.project) == 1 then
         redis.call('SET', KEYS[at + 3], names_revision)
     end
 end

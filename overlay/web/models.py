@@ -37,11 +37,11 @@ class StagedProject:
     name: str
     href: str
     versions: tuple[Link, ...]
-    """The newest first."""
+    """The newest first; () where so many files are staged that only the project's own page tells their versions."""
     more_versions: int
     """How many are not among `versions`."""
     standings: str
-    """`2 staged, 1 live`."""
+    """`2 staged, 1 live`; `20,000 files` where there are no versions."""
     staged_at: str
     """RFC 3339, of the latest file; `staged_words` says it to people."""
     staged_words: str

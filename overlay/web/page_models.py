@@ -15,7 +15,7 @@ from overlay.domain.quantities import count_words, minute_words, size_words
 from overlay.domain.stage import StagedFile
 from overlay.domain.to_wire import file_path
 from overlay.domain.wire import API, ReleasePromotionView
-from overlay.services.releases import Latest, Release, StagedEntry
+from overlay.services.releases import Latest, ListedProject, Release, StagedEntry
 from overlay.web.models import (
     ErrorModel,
     FileRow,
@@ -63,19 +63,16 @@ _CREDENTIALS: Final = ' -u __token__ -p "$OVERLAY_TOKEN" dist/*'
 
 def home(site: Site, latest: Latest) -> HomeModel:
     """Form the home page, the project that something was staged for last first."""
-    by_project: dict[str, list[StagedEntry]] = {}
-    for entry in latest.entries:
-        by_project.setdefault(entry.file.project, []).append(entry)
-    count = max(latest.projects, len(by_project))  # counted a moment before
-    latest_first = sorted(by_project, key=lambda name: (-_latest_us(by_project[name]), name))
+    count = max(latest.count, len(latest.projects))  # counted a moment before
+    latest_first = sorted(latest.projects, key=lambda listed: (-_latest_us(listed), listed.staged.project))
     return HomeModel(
         frame=_frame(site, "What is staged"),
         install=_install(site, "PROJECT"),
         upload=_upload(site),
         read_open=site.read_open,
-        projects=tuple(_staged_project(site, name, by_project[name]) for name in latest_first),
+        projects=tuple(_staged_project(site, listed) for listed in latest_first),
         project_count=count_words(count, "project"),
-        more_projects=count - len(by_project),
+        more_projects=count - len(latest.projects),
     )
 
 
@@ -166,16 +163,18 @@ def _upload(site: Site) -> str:
     return shlex.join(["twine", "upload", "--repository-url", f"{site.root}/legacy/"]) + _CREDENTIALS
 
 
-def _staged_project(site: Site, name: str, entries: Sequence[StagedEntry]) -> StagedProject:
-    versions = _newest_first(entry.file for entry in entries)
-    counts = Counter(entry.standing for entry in entries)
-    staged_at = timestamp(_latest_us(entries))
+def _staged_project(site: Site, listed: ListedProject) -> StagedProject:
+    name = listed.staged.project
+    versions = _newest_first(entry.file for entry in listed.entries)
+    counts = Counter(entry.standing for entry in listed.entries)
+    standings = ", ".join(f"{counts[standing]} {standing.value}" for standing in Standing if counts[standing])
+    staged_at = timestamp(_latest_us(listed))
     return StagedProject(
         name=name,
         href=project_href(site, name),
         versions=tuple(Link(version, release_href(site, name, version)) for version in versions[:MOST_VERSIONS]),
         more_versions=max(len(versions) - MOST_VERSIONS, 0),
-        standings=", ".join(f"{counts[standing]} {standing.value}" for standing in Standing if counts[standing]),
+        standings=standings or count_words(listed.staged.file_count, "file"),
         staged_at=staged_at,
         staged_words=minute_words(staged_at),
     )
@@ -216,5 +215,5 @@ def _newest_first(files: Iterable[StagedFile]) -> list[str]:
     return sorted({file.version for file in files}, key=lambda version: (Version(version), version), reverse=True)
 
 
-def _latest_us(entries: Iterable[StagedEntry]) -> int:
-    return max(entry.file.staged_at_us for entry in entries)
+def _latest_us(listed: ListedProject) -> int:
+    return max((entry.file.staged_at_us for entry in listed.entries), default=listed.staged.staged_at_us)

@@ -31,7 +31,7 @@ async def test_a_ledger_that_is_not_loaded_answers_nothing(fresh: StageLedger) -
         lambda: ledger.snapshot(DEMO, (MAIN,)),
         lambda: ledger.entries(DEMO, (file.upload_id,)),
         ledger.index,
-        lambda: ledger.latest(1),
+        lambda: ledger.latest(MAIN, most_projects=1, most_files=1),
         lambda: ledger.names((MAIN,)),
         ledger.totals,
         lambda: ledger.bytes_staged_by("t1"),

@@ -445,10 +445,16 @@ class LedgerMachine(RuleBasedStateMachine):
         index = (await ledger.index()).files
         assert sorted(index, key=_all) == sorted(order, key=_all)
         assert [(file.project, file.filename) for file in index] == [(file.project, file.filename) for file in order]
-        last_us = {file.project: file.staged_at_us for file in sorted(order, key=lambda file: file.staged_at_us)}
-        latest = await ledger.latest(len(PROJECTS))
-        assert (set(latest), len(latest)) == (set(last_us), len(last_us))
-        assert [last_us[name] for name in latest] == sorted(last_us.values(), reverse=True)
+        for stage in STAGES:
+            latest = await ledger.latest(stage, most_projects=len(PROJECTS), most_files=2)
+            shelves = {project: model.shelf((stage, project)) for project in PROJECTS if model.shelf((stage, project))}
+            assert latest.count == len(latest.projects) == len(shelves)
+            for found in latest.projects:
+                files = shelves[found.project]
+                assert (found.file_count, list(found.files)) == (len(files), files if len(files) <= 2 else [])
+                assert found.staged_at_us >= max(file.staged_at_us for file in files)
+            times = [found.staged_at_us for found in latest.projects]
+            assert times == sorted(times, reverse=True)
         assert await ledger.totals() == model.totals()
         for token_id in PER_MINUTE:
             own = [file.size_bytes for file in model.staged.values() if file.token_id == token_id]

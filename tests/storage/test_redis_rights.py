@@ -47,7 +47,7 @@ async def use(url: str, *, wait_replicas: int) -> None:
         await ledger.admit(claim_for(two))
         await stage(ledger, two)
         assert (await ledger.index()).files == (one, two)
-        assert await ledger.latest(1) == (DEMO,)
+        assert (await ledger.latest(MAIN, most_projects=1, most_files=2)).projects[0].files == (one, two)
         assert await ledger.revisions(DEMO, (MAIN,))
         assert (await ledger.names((MAIN,)))[1] == (DEMO,)
         assert (await ledger.totals()).files == 2

@@ -16,11 +16,11 @@ from overlay.domain.listing import Standing
 from overlay.domain.names import NormalizedName
 from overlay.domain.promotion import FileState, Outcome
 from overlay.domain.rules import Finding
-from overlay.domain.stage import StagedFile
+from overlay.domain.stage import LatestProject, StagedFile
 from overlay.domain.to_wire_promotions import IS_RUNNING, IS_WAITING
 from overlay.domain.wire import PromotingFileView, ReleasePromotionView
 from overlay.packed import packed
-from overlay.services.releases import Latest, Release, ReportedEntry, StagedEntry
+from overlay.services.releases import Latest, ListedProject, Release, ReportedEntry, StagedEntry
 from overlay.web import page_models
 from overlay.web.context import WebSettings
 from overlay.web.models import ErrorModel, HelpModel, HomeModel, ProjectModel, ReleaseModel
@@ -28,6 +28,7 @@ from overlay.web.page_models import HEADINGS, MOST_VERSIONS, STANDINGS
 from overlay.web.page_promotions import FILE_STATES, PROMOTIONS
 from overlay.web.pages import setup_templates
 from overlay.web.site import Site, live_link
+from tests.ledgers import NOW_US
 from tests.staged import staged_file
 
 HOSTILE = '"><script src=//evil.example></script><a href="javascript:alert(1)">x</a>{{ 7*7 }}&'
@@ -118,9 +119,16 @@ def promotion(state: str = "waiting", *names: str) -> ReleasePromotionView:
     )
 
 
+def listed(*entries: StagedEntry) -> ListedProject:
+    files = tuple(entry.file for entry in entries)
+    staged_at_us = max(file.staged_at_us for file in files)
+    project = LatestProject(project=files[0].project, staged_at_us=staged_at_us, file_count=len(files), files=files)
+    return ListedProject(project, entries)
+
+
 MODELS: Mapping[str, tuple[str, Model]] = {
     "home, empty": ("home.html", page_models.home(SITE, Latest((), 0))),
-    "home, hostile": ("home.html", page_models.home(SITE, Latest(tuple(hostile_entries()), 1))),
+    "home, hostile": ("home.html", page_models.home(SITE, Latest((listed(*hostile_entries()),), 1))),
     "project": ("project.html", page_models.project(SITE, "demo", [StagedEntry(staged_file(), Standing.STAGED)])),
     "project, hostile": ("project.html", page_models.project(SITE, "demo", hostile_entries())),
     "release": ("release.html", page_models.release(SITE, plain_release())),
@@ -218,7 +226,7 @@ def test_a_promotion_that_waits_says_how_to_give_it_up_and_one_that_runs_does_no
 
 def test_home_shows_the_latest_projects_first_and_counts_the_rest() -> None:
     entries = [StagedEntry(staged_file(number, project=f"project-{number}"), Standing.STAGED) for number in (1, 3, 2)]
-    model = page_models.home(SITE, Latest(tuple(entries), 5))
+    model = page_models.home(SITE, Latest(tuple(map(listed, entries)), 5))
     assert [project.name for project in model.projects] == ["project-3", "project-2", "project-1"]
     assert (model.project_count, model.more_projects) == ("5 projects", 2)
 
@@ -226,7 +234,7 @@ def test_home_shows_the_latest_projects_first_and_counts_the_rest() -> None:
 def test_home_never_counts_fewer_projects_than_it_shows() -> None:
     """They are counted a moment before they are read."""
     entries = [StagedEntry(staged_file(number, project=f"project-{number}"), Standing.STAGED) for number in (1, 2)]
-    model = page_models.home(SITE, Latest(tuple(entries), 1))
+    model = page_models.home(SITE, Latest(tuple(map(listed, entries)), 1))
     assert (model.project_count, model.more_projects) == ("2 projects", 0)
 
 
@@ -234,7 +242,7 @@ def test_versions_are_ordered_as_versions_and_bounded() -> None:
     entries = [
         StagedEntry(staged_file(number, version=f"1.{number}"), Standing.STAGED) for number in range(MOST_VERSIONS + 2)
     ]
-    (project,) = page_models.home(SITE, Latest(tuple(entries), 1)).projects
+    (project,) = page_models.home(SITE, Latest((listed(*entries),), 1)).projects
     assert [version.label for version in project.versions[:3]] == ["1.11", "1.10", "1.9"]
     assert project.more_versions == 2
 
@@ -244,8 +252,18 @@ def test_home_says_how_files_stand() -> None:
         StagedEntry(staged_file(number), standing)
         for number, standing in enumerate([Standing.LIVE, Standing.STAGED, Standing.STAGED])
     ]
-    (project,) = page_models.home(SITE, Latest(tuple(entries), 1)).projects
+    (project,) = page_models.home(SITE, Latest((listed(*entries),), 1)).projects
     assert project.standings == "2 staged, 1 live"
+
+
+def test_home_counts_the_files_of_a_project_with_too_many_and_names_its_page() -> None:
+    giant = LatestProject(project=NormalizedName("giant"), staged_at_us=NOW_US, file_count=20_000, files=())
+    model = page_models.home(SITE, Latest((ListedProject(giant, ()),), 1))
+    (project,) = model.projects
+    assert (project.standings, project.versions, project.more_versions) == ("20,000 files", (), 0)
+    assert project.staged_words == "2023-11-14 22:13 UTC"
+    page = environment().get_template("home.html").render(page=model)
+    assert f'all on <a href="{project.href}">its page</a>' in page
 
 
 def test_findings_are_grouped_by_gravity_and_said_once() -> None:
