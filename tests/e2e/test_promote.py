@@ -3,12 +3,9 @@
 import hashlib
 from pathlib import Path
 
-import pytest
-
 from tests.builders import Built, wheel
 from tests.e2e.promoting import demo, scripted
 from tests.pypi.builders import FLAG_DAY, flag_day
-from tests.pypi.faults import Answer, Fault, Point
 from tests.pypi.orders import TOKEN, WrongDigest, live
 
 
@@ -203,27 +200,3 @@ async def test_on_flag_day_all_of_it_goes_out_in_the_order_of_need_or_nothing(tm
             firsts.setdefault(filename.partition("-")[0].replace("_", "-"), place)
         for project, needs in FLAG_DAY.items():
             assert all(places[other] < firsts[project] for other in needs), project
-
-
-@pytest.mark.parametrize(
-    ("point", "status"),
-    [
-        (Point.RECEIVED, 503),
-        (Point.STORED, 502),
-        pytest.param(Point.RECEIVED, 429, marks=pytest.mark.slow),
-        pytest.param(Point.RECEIVED, 500, marks=pytest.mark.slow),
-        pytest.param(Point.RECEIVED, 502, marks=pytest.mark.slow),
-        pytest.param(Point.STORED, 429, marks=pytest.mark.slow),
-        pytest.param(Point.STORED, 500, marks=pytest.mark.slow),
-        pytest.param(Point.STORED, 503, marks=pytest.mark.slow),
-    ],
-)
-async def test_an_answer_that_may_pass_is_not_believed(tmp_path: Path, point: Point, status: int) -> None:
-    """Before or after upstream stored the file: it is looked at, and in the end it is there once."""
-    built = demo()
-    async with scripted(tmp_path, built) as (pypi, stage):
-        await pypi.do(Fault(at=point, action=Answer(status=status, message="try later")))
-        job = stage.job(*built, TWINE_PASSWORD=TOKEN)
-        ran = await job.run("--json", *job.dist)
-        assert ran.code == 0, ran.report.problem
-        assert (await pypi.recording()).stored() == [one.filename for one in built]
