@@ -8,12 +8,16 @@ that are parted (`TRYAGAIN`: some have gone, or some do not exist) nobody answer
 An answer takes at most `patience_s`, all attempts, look-ups and waiting for a free connection included; redis-py's own
 clients retry for many seconds. Lost while it was idle, a connection is replaced and the commands are sent once more:
 every command that is sent here may be repeated. After any failure, silence above all (a host that vanished closes no
-connection), the primary is looked for anew.
+connection), the primary is looked for anew; but not by who got no connection in time: that says nothing of the server.
+
+A replica answers what was true a while ago, so a new connection asks for the role of a server that does not tell by
+itself (the nodes of a cluster do: a replica names its primary). Who notices later that it became one says so (`left`).
 """
 
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from redis.exceptions import (
@@ -37,6 +41,27 @@ _CONNECTIONS: Final = 32
 _PAUSE_S: Final = 0.05  # a batch of keys is parted for about as long as it takes to send it
 _HARMLESS: Final = {"NOSCRIPT", "NOPERM", "MOVED", "ASK", "TRYAGAIN"}
 _SILENT: Final = "What is staged is unknown: the ledger's Redis does not serve. Try again in a moment."
+_BUSY: Final = "What is staged is unknown: too many wait for the ledger's Redis at once. Try again in a moment."
+_ALL_IN_USE: Final = f"all {_CONNECTIONS} connections to it were in use, and none became free in time"
+_REPLICA: Final = (
+    "it is a replica, which answers what was true a while ago; let [ledger] url name the primary, or use "
+    "redis+sentinel:// or redis+cluster://, which find it"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A connection, and where it leads."""
+
+    connection: AnyConnection
+    address: Address
+
+
+@dataclass(slots=True)
+class _Course:
+    """How far an exchange came: the generation in which it asked last, None while it waits for its turn."""
+
+    generation: int | None = None
 
 
 class RedisConnections:
@@ -50,7 +75,7 @@ class RedisConnections:
         self._search = PrimarySearch(target, patience_s=look_up_patience_s)
         self._address: Address | None = None
         self._asked: Address | None = None
-        self._idle: list[AnyConnection] = []
+        self._idle: list[_Line] = []
         self._generation = 0
         self._free = asyncio.Semaphore(_CONNECTIONS)
         self._causes = Causes(str(target))
@@ -60,13 +85,15 @@ class RedisConnections:
 
         Raises LedgerUnavailable; then the commands may have been done, now or later.
         """
-        generation = self._generation
+        course = _Course()
         ends_at_s = time.monotonic() + patience_s
         try:
             async with asyncio.timeout(patience_s), self._free:
-                replies = await self._answered(commands, ends_at_s)
+                replies = await self._answered(commands, ends_at_s, course)
         except FAILURES as err:
-            await self._give_up(generation)
+            if course.generation is None:
+                raise LedgerUnavailable(_BUSY, why=self._causes.failed(_ALL_IN_USE, at_s=time.monotonic())) from err
+            await self._give_up(course.generation)
             found = self._target.form is not Form.SINGLE and self._asked is not None
             raise self.failed(_SILENT, err, detail=f"last found at {self._asked}" if found else "") from err
         self._causes.answered(at_s=time.monotonic())
@@ -76,17 +103,23 @@ class RedisConnections:
         """Return the error with this sentence, and say in the log why. Details are for the log, as they are."""
         return LedgerUnavailable(sentence, why=self._causes.failed(words(err), detail=detail, at_s=time.monotonic()))
 
+    async def left(self) -> LedgerUnavailable:
+        """Look for the primary anew, because a replica answered; return the error that says so."""
+        await self._give_up(self._generation)
+        return self.failed(_SILENT, NoPrimary(_REPLICA))
+
     async def close(self) -> None:
         """Close the connections; calling `exchange` later opens new ones."""
         await self._search.close()
         await self._forget(self._generation)
 
-    async def _answered(self, commands: Sequence[Command], ends_at_s: float) -> list[Reply]:
+    async def _answered(self, commands: Sequence[Command], ends_at_s: float, course: _Course) -> list[Reply]:
         attempts = 0
         while attempts < _ATTEMPTS:
             generation, reused = self._generation, bool(self._idle)
+            course.generation = generation
             try:
-                replies = await self._once(commands, generation)
+                asked, replies = await self._once(commands, generation)
             except ConnectionError:
                 if not reused:
                     await self._give_up(generation)
@@ -96,36 +129,37 @@ class RedisConnections:
                 continue
             redirection = _redirection(replies)
             if isinstance(redirection, MovedError):
-                await self._move(redirection, generation)
+                await self._move(_named(redirection, asked), generation)
                 attempts += 1
                 continue
             if isinstance(redirection, AskError):
-                replies = await self._ask(commands, redirection)
+                replies = await self._ask(commands, _named(redirection, asked))
                 redirection = _redirection(replies)
             if redirection is None or time.monotonic() + _PAUSE_S > ends_at_s:
                 return replies
             await asyncio.sleep(_PAUSE_S)
         raise NoPrimary("its nodes name each other")
 
-    async def _once(self, commands: Sequence[Command], generation: int) -> list[Reply]:
-        connection = self._idle.pop() if self._idle else await self._connected(generation)
+    async def _once(self, commands: Sequence[Command], generation: int) -> tuple[Address, list[Reply]]:
+        """Ask the primary, as far as it is known; say who that was."""
+        line = self._idle.pop() if self._idle else await self._connected(generation)
         try:
-            replies = await replies_to(connection, commands)
+            replies = await replies_to(line.connection, commands)
         except BaseException:
-            await connection.disconnect(nowait=True)  # an answer may still come: nobody may take it for theirs
+            await line.connection.disconnect(nowait=True)  # an answer may still come: nobody may take it for theirs
             raise
         codes = {reply.status_code for reply in replies if isinstance(reply, ResponseError)}
         if not codes <= _HARMLESS:
             await self._give_up(generation)  # READONLY and its like: the primary is another one by now
         if generation == self._generation:
-            self._idle.append(connection)
+            self._idle.append(line)
         else:
-            await connection.disconnect(nowait=True)
-        return replies
+            await line.connection.disconnect(nowait=True)
+        return line.address, replies
 
-    async def _ask(self, commands: Sequence[Command], ask: AskError) -> list[Reply]:
+    async def _ask(self, commands: Sequence[Command], heir: Address) -> list[Reply]:
         """Send commands to the node that a slot is on its way to; ASKING allows the one command that follows it."""
-        connection = await opened(self._target, self._named(ask))
+        connection = await opened(self._target, heir)
         try:
             allowed: list[Command] = [each for command in commands for each in (("ASKING",), command)]
             replies = await replies_to(connection, allowed)
@@ -148,28 +182,28 @@ class RedisConnections:
         self._address = None
         self._generation += 1
         idle, self._idle = self._idle, []
-        for connection in idle:
-            await connection.disconnect(nowait=True)
+        for line in idle:
+            await line.connection.disconnect(nowait=True)
 
-    async def _move(self, moved: MovedError, generation: int) -> None:
+    async def _move(self, address: Address, generation: int) -> None:
         if generation != self._generation:
             return
         await self._forget(generation)
-        self._address = self._named(moved)
+        self._address = address
 
-    def _named(self, redirection: AskError) -> Address:
-        # Some servers do not know their own name: then the port is another one of the host that was asked.
-        return Address(redirection.host or (self._asked.host if self._asked is not None else ""), redirection.port)
-
-    async def _connected(self, generation: int) -> AnyConnection:
+    async def _connected(self, generation: int) -> _Line:
         address = self._address or await self._search.find()
         if generation == self._generation:
             self._address = address
         self._asked = address
         connection = await opened(self._target, address)
-        if self._target.form is Form.SENTINEL:
-            await _require_primary(connection)
-        return connection
+        try:
+            if self._target.form is not Form.CLUSTER:
+                await _require_primary(connection, self._target.form)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return _Line(connection, address)
 
 
 def _redirection(replies: Sequence[Reply]) -> AskError | TryAgainError | None:
@@ -177,11 +211,19 @@ def _redirection(replies: Sequence[Reply]) -> AskError | TryAgainError | None:
     return next((reply for reply in replies if isinstance(reply, AskError | TryAgainError)), None)
 
 
-async def _require_primary(connection: AnyConnection) -> None:
+def _named(redirection: AskError, asked: Address) -> Address:
+    """Return where the one that was asked sends; some do not know their own name: then it is another port there."""
+    return Address(redirection.host or asked.host, redirection.port)
+
+
+async def _require_primary(connection: AnyConnection, form: Form) -> None:
+    """Refuse a replica. A single server that does not tell its role is the one that its operator named."""
     reply = await reply_to(connection, ("ROLE",))
-    if isinstance(reply, list) and reply[0] == b"master":
+    role = reply[0] if isinstance(reply, list) else None
+    if form is Form.SINGLE and role == b"slave":
+        raise NoPrimary(_REPLICA)
+    if form is Form.SINGLE or role == b"master":
         return
-    await connection.disconnect(nowait=True)
-    if isinstance(reply, NoPermissionError):  # a replica, which answers what was true a while ago, could not be told
+    if isinstance(reply, NoPermissionError):
         raise reply
     raise NoPrimary("the Sentinels name a server that is no primary (yet)")

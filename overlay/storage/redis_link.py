@@ -79,10 +79,16 @@ class RedisLink:
         return cast("list[bytes | None]", self._sound(reply))
 
     async def values_and_server(self, keys: Sequence[str]) -> tuple[list[bytes | None], str]:
-        """Read several keys, and the run id of the server, "" where it does not tell."""
-        commands: list[Command] = [("MGET", *keys), ("INFO", "server")]
-        values, info = await self._exchange(commands)
-        return cast("list[bytes | None]", self._sound(values)), _facts(info).get("run_id", "")
+        """Read several keys, and the run id of the server, "" where it does not tell.
+
+        A replica is left, with all connections to it: it may have been the primary when they were opened, and a caller
+        that only reads would never notice. Where it does not tell its role, nobody does. Raises LedgerUnavailable.
+        """
+        commands: list[Command] = [("MGET", *keys), ("INFO", "server"), ("INFO", "replication")]
+        values, server, replication = await self._exchange(commands)
+        if _facts(replication).get("role") == "slave":
+            raise await self._connections.left()
+        return cast("list[bytes | None]", self._sound(values)), _facts(server).get("run_id", "")
 
     async def keys(self, pattern: str) -> list[str]:
         """List the keys that match; those that were there all the while are listed.

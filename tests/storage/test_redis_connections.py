@@ -11,6 +11,7 @@ import pytest
 from redis.exceptions import MovedError
 
 from overlay.domain.errors import InvalidConfig, LedgerUnavailable
+from overlay.domain.names import MAIN
 from overlay.storage.redis_layout import Keys
 from tests.ledgers import open_ledger
 from tests.redis_servers import (
@@ -24,11 +25,13 @@ from tests.redis_servers import (
     running,
     valkey_binary,
 )
-from tests.staged import staged_file, token
+from tests.staged import DEMO, staged_file, token
 
 PREFIX: Final = "found"
 PATIENCE_S: Final = 1.0
 LIMIT_S: Final = 60.0
+LONG_S: Final = 30
+CONNECTIONS: Final = 32
 Answer = TypeVar("Answer")
 
 
@@ -105,6 +108,7 @@ async def test_a_node_that_names_a_dead_one_is_not_asked_for_ever(
         async with open_ledger(url, prefix=PREFIX, patience_s=PATIENCE_S) as ledger:
             with pytest.raises(LedgerUnavailable):
                 await ledger.state()
+            await ledger.state()  # one failure is enough, also after it was sent elsewhere
             await answered(lambda: ledger.load((), ()))
 
 
@@ -216,3 +220,47 @@ async def test_behind_sentinels_the_right_to_ask_for_the_role_is_needed(tmp_path
             servers.primary.call("ACL", "SETUSER", "ann", "+role")
             await ledger.check_server()
             await ledger.load((), ())
+
+
+async def test_who_waits_for_a_free_connection_does_not_cost_the_others_theirs(own_redis: RedisServer) -> None:
+    """All are in use, and healthy: a Redis that is slow for many needs no storm of new ones."""
+    async with open_ledger(own_redis.url, prefix=PREFIX) as ledger:
+        connections = ledger._link._connections
+        long = [("BLPOP", "line", LONG_S)]
+        using = [asyncio.ensure_future(connections.exchange(long, patience_s=LONG_S)) for _ in range(CONNECTIONS)]
+        await asyncio.to_thread(own_redis.wait_for, lambda: _blocked(own_redis) == CONNECTIONS, "to hold them up")
+        with pytest.raises(LedgerUnavailable, match="too many wait for the ledger's Redis") as caught:
+            await connections.exchange([("PING",)], patience_s=0.05)
+        assert f"all {CONNECTIONS} connections to it were in use" in caught.value.why
+        own_redis.call("RPUSH", "line", *map(str, range(CONNECTIONS)))
+        await asyncio.gather(*using)
+        assert len(connections._idle) == CONNECTIONS
+
+
+def _blocked(server: RedisServer) -> int:
+    return int(str(server.info("clients")["blocked_clients"]))
+
+
+async def test_a_server_that_became_a_replica_is_left(own_redis: RedisServer) -> None:
+    """By a worker that only reads, too: a replica answers it, with what was true a while ago."""
+    async with open_ledger(own_redis.url, prefix=PREFIX) as ledger:
+        await ledger.load((staged_file(),), ())
+        assert await ledger.revisions(DEMO, (MAIN,))
+        own_redis.call("REPLICAOF", HOST, str(free_port()))
+        with pytest.raises(LedgerUnavailable) as noticed:
+            await ledger.state()  # each worker asks for it twice a second
+        for ask in (lambda: ledger.revisions(DEMO, (MAIN,)), ledger.check_server):
+            with pytest.raises(LedgerUnavailable) as refused:
+                await ask()
+            assert refused.value.why == noticed.value.why
+        assert "it is a replica, which answers what was true a while ago; let [ledger] url" in noticed.value.why
+        own_redis.call("REPLICAOF", "NO", "ONE")
+        assert (await ledger.index()).files == (staged_file(),)
+
+
+async def test_a_single_server_may_keep_its_role_to_itself(own_redis: RedisServer) -> None:
+    """It is the one that its operator named; some managed ones refuse the command."""
+    own_redis.call("ACL", "SETUSER", "ann", "on", ">pw", "~*", "+@all", "-role", "-info")
+    async with open_ledger(own_redis.url.replace("://", "://ann:pw@"), prefix=PREFIX) as ledger:
+        await ledger.load((), ())
+        assert (await ledger.state()).epoch
