@@ -21,6 +21,7 @@ from overlay.domain.rights import FOREIGN_PREFIX
 from overlay.domain.wire import API, NO_PAGE, Problem
 from overlay.promote.answers import decoded
 from overlay.promote.errors import PromoteError
+from overlay.promote.http import broken
 from overlay.promote.proxies import proxy_for
 
 # Long enough for a sweep of a large store; a server that hangs says nothing for that long.
@@ -223,7 +224,7 @@ def _proxy(url: URL) -> str | None:
 
 
 def _reason(err: aiohttp.ClientError | TimeoutError) -> str:
-    if isinstance(err, aiohttp.ClientConnectorError):
+    if isinstance(err, aiohttp.ClientConnectorError) and not isinstance(err, aiohttp.ClientProxyConnectionError):
         refused = isinstance(err.os_error, ConnectionRefusedError)
         return "the connection was refused. Is it running?" if refused else str(err.os_error)
-    return str(err) or "it did not answer in time."
+    return broken(err)

@@ -7,6 +7,7 @@ from yarl import URL
 from overlay.cli.client import Connection, Server
 from overlay.cli.promotion_client import PromotionClient
 from overlay.promote.errors import ServerAnswered, ServerSilent
+from tests.promote.test_proxies import proxy
 from tests.promote.test_push import serving
 
 
@@ -32,3 +33,30 @@ async def test_what_does_not_pass_ends_it(status: int) -> None:
     """To ask again would not help."""
     with pytest.raises(ServerAnswered):
         await renewed(status)
+
+
+async def said(url: str) -> list[str]:
+    """Call the overlay at a URL, and read a file there; return why neither could be done."""
+    async with Connection(Server(URL(url), "")) as connection:
+        client = PromotionClient(connection)
+        with pytest.raises((ServerSilent, ServerAnswered)) as called:
+            await client.renew("a" * 32, 1)
+        with pytest.raises((ServerSilent, ServerAnswered)) as read:
+            async with client.open(f"{url}/files/x"):
+                pass
+    return [str(called.value), str(read.value)]
+
+
+@pytest.mark.parametrize("url", ["https://overlay.example", "http://overlay.example"])
+async def test_a_proxy_that_refuses_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """These words reach the log, the report and the step summary."""
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with proxy(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n") as address:
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, address)
+        answered = await said(url)
+    silent = await said(url)  # for it is gone
+    assert all("407 Proxy Authentication Required" in words for words in answered)
+    assert all("The proxy cannot be reached" in words for words in silent)
+    assert all("s3cret" not in words and "user" not in words for words in answered + silent)
