@@ -56,6 +56,19 @@ def in_stage(plan: PlanView, stage: str) -> PlanView:
     return replace(plan, promotion=replace(plan.promotion, stage=stage))
 
 
+def in_waves(plan: PlanView, *waves: int, new: bool = False) -> PlanView:
+    """Push the files, which are three wheels and an sdist, in these waves."""
+    assert plan.promotion is not None
+    files = [replace(file, wave=wave) for file, wave in zip(plan.promotion.files, waves, strict=True)]
+    return replace(with_files(plan, *files), new_projects=("demo",) if new else ())
+
+
+def sdist_first(plan: PlanView) -> PlanView:
+    assert plan.promotion is not None
+    *wheels, last = plan.promotion.files
+    return in_waves(with_files(plan, last, *wheels), 0, 1, 2, 2)
+
+
 ODD: list[tuple[Callable[[PlanView], PlanView], str]] = [
     (lambda plan: changed(plan, sha256="e" * 64), "has the sha256 eeee"),
     (lambda plan: changed(plan, project="victim"), "is said to be of victim 1.1"),
@@ -72,12 +85,16 @@ ODD: list[tuple[Callable[[PlanView], PlanView], str]] = [
     (lambda plan: replace(plan, already_live=(live(VICTIM),)), f"{VICTIM.filename} was not pledged"),
     (lambda plan: replace(plan, promotion=None, already_live=tuple(map(live, DEMO[:-1]))), "is missing"),
     (lambda plan: replace(plan, promotion=None, already_live=()), "is missing"),
+    (sdist_first, f"{LAST.filename} would not go out after all wheels"),
+    (lambda plan: in_waves(plan, 0, 1, 1, 1), f"{LAST.filename} would not go out after all wheels"),
+    (lambda plan: in_waves(plan, 1, 0, 2, 3), "waves are not in order"),
+    (lambda plan: in_waves(plan, 0, 0, 1, 2, new=True), "would create the release, and not go out alone"),
 ]
 
 
 @pytest.mark.parametrize(("change", "words"), ODD)
 async def test_what_differs_is_refused_and_named(change: Callable[[PlanView], PlanView], words: str) -> None:
-    """Other bytes, more files, fewer files, also among what is said to be live; names are safe to show."""
+    """Other bytes, more or fewer files, also among what is live, or a harmful order; names are safe to show."""
     order = order_of(DEMO)
     plan = change(await plan_of(order))
     with pytest.raises(Refused) as caught:
@@ -95,13 +112,15 @@ async def test_a_release_that_was_not_named_is_not_promoted_by_a_pledge_alone() 
 
 
 async def test_what_was_pledged_is_fine() -> None:
-    """All of it to be pushed, or in part or wholly live already."""
+    """All of it to be pushed, or in part or wholly live already; in any order that harms nobody."""
     order = order_of(DEMO)
     plan = await plan_of(order)
     for one in (
         plan,
         replace(without_last(plan), already_live=(live(LAST),)),
         replace(plan, promotion=None, already_live=tuple(map(live, DEMO))),
+        in_waves(plan, 0, 1, 1, 2, new=True),
+        in_waves(plan, 0, 0, 0, 1),  # of a release that upstream has
     ):
         require_pledged(order, one)
 
