@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from overlay import __version__
 from overlay.cli.commands import add_commands
@@ -62,9 +63,19 @@ def _run(arguments: argparse.Namespace) -> int:
     except BrokenPipeError:  # the reader went away: `overlay list | head`
         return DONE
     except OSError as err:
-        said.write(f"overlay: the output cannot be written: {err.strerror or err}\n")
+        why = f"the output cannot be written: {err.strerror or err}" if _is_stuck(sys.stdout) else str(err)
+        said.write(Runner.of(os.environ).inert(f"overlay: {printable(why)}") + "\n")
         return FAILED
     return code
+
+
+def _is_stuck(stream: TextIO) -> bool:
+    """Say whether a stream cannot be written: it keeps what it could not send on, and fails with that again."""
+    try:
+        stream.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _open_what_is_closed() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +159,37 @@ async def test_who_has_read_enough_hears_no_complaint(tmp_path: Path, words: lis
             process = await start(job, *words, out=gone.its_own, err=asyncio.subprocess.PIPE)
             _, complaint = await process.communicate()
     assert (process.returncode, complaint) == (0, b"")
+
+
+async def test_an_output_that_is_full_is_named(tmp_path: Path) -> None:
+    """With what the system says of it."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"files": []})
+
+    async with serving(answer) as url:
+        job = Job(tmp_path, {"OVERLAY_URL": url})
+        with Path("/dev/full").open("w") as full:
+            process = await start(job, "list", out=full.fileno(), err=asyncio.subprocess.PIPE)
+            _, complaint = await process.communicate()
+    said = b"overlay: the output cannot be written: No space left on device\n"
+    assert (process.returncode, complaint) == (1, said)
+
+
+async def test_what_else_fails_is_not_said_of_the_output(tmp_path: Path) -> None:
+    """Such as a process that may open no further file: the event loop needs three."""
+    job = Job(tmp_path, {"OVERLAY_URL": "http://127.0.0.1:1"})
+    limited = f"ulimit -n 5; exec {shlex.quote(sys.executable)} -W ignore -m overlay list"
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", limited),
+        env={name: os.environ[name] for name in OWN if name in os.environ} | job.environment,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, complaint = await process.communicate()
+    assert process.returncode == 1
+    assert b"overlay: [Errno 24] Too many open files\n" in complaint
+    assert b"output" not in complaint
 
 
 class Broken(io.StringIO):
