@@ -5,17 +5,25 @@ metadata is odd, and twine's maintainers keep it so. Only the release and the di
 the form must be about the file that was tested.
 """
 
+import lzma
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from overlay.domain.wire_promotions import PromotedFileView
 from overlay.promote.errors import Refused
+
+# An archive may be anything, and zipfile says of a method or a cipher that it lacks: RuntimeError.
+_UNREADABLE: Final = (
+    *(OSError, ValueError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
+)
 
 Fields = tuple[tuple[str, str], ...]
 
@@ -27,7 +35,7 @@ def build(file: PromotedFileView, path: Path) -> Fields:
 
     try:
         fields = PackageFile.from_filename(str(path), None).metadata_dictionary()
-    except (TwineException, OSError, ValueError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error) as err:
+    except (TwineException, *_UNREADABLE) as err:
         raise Refused(f"No upload form can be made of {file.filename}: {err}") from err
     _require_planned(file, fields)
     return (*_flat(fields), (":action", "file_upload"), ("protocol_version", "1"))

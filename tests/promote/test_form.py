@@ -1,5 +1,7 @@
 """The upload form: the very fields that twine sends for the same file."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import msgspec
@@ -12,7 +14,7 @@ from overlay.promote.errors import Refused
 from overlay.promote.form import build
 from overlay.promote.http import session_to
 from overlay.promote.push import HttpPush
-from tests.builders import Built, sdist, tar_of, wheel
+from tests.builders import Built, metadata, sdist, tar_of, wheel
 from tests.clients import Clients
 from tests.promote.packages import package, planned
 from tests.pypi import orders
@@ -55,6 +57,25 @@ License-File: LICENSE
 Old.
 """
 LICENSE = {"demo_rich-1.1.dist-info/licenses/LICENSE": b"free"}
+
+
+def marked(offset: int, mark: int) -> Built:
+    """A wheel whose zip directory says this at this place of each member's entry."""
+    body = bytearray(wheel("demo", "1.1").body)
+    at = body.find(b"PK\x01\x02")
+    while at >= 0:
+        body[at + offset] = mark
+        at = body.find(b"PK\x01\x02", at + 1)
+    return Built("demo-1.1-py3-none-any.whl", bytes(body))
+
+
+def broken_lzma() -> Built:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("demo-1.1.dist-info/METADATA", metadata("demo", "1.1"))
+    body = bytearray(buffer.getvalue())
+    body[80:100] = b"\xff" * 20
+    return Built("demo-1.1-py3-none-any.whl", bytes(body))
 
 
 def rich_wheel() -> Built:
@@ -114,8 +135,11 @@ def test_values_keep_their_shape(tmp_path: Path) -> None:
         wheel("demo", "1.1", metadata_body=b"Metadata-Version: 2.1\nName: demo\nVersion: 1.1\nOdd: x\n\n"),
         wheel("demo", "1.1", metadata_body=b"Metadata-Version: 2.1\nName: other\nVersion: 1.1\n\n"),
         wheel("demo", "1.1", metadata_body=b"Metadata-Version: 2.1\nName: demo\nVersion: 1.2\n\n"),
+        marked(8, 1),  # encrypted
+        marked(10, 9),  # Deflate64, which Python does not have
+        broken_lzma(),
     ],
-    ids=range(7),
+    ids=range(10),
 )
 def test_a_file_without_a_fitting_form_is_refused(tmp_path: Path, built: Built) -> None:
     """What twine's model refuses, or what is another release, stops the promotion before it pushes."""
