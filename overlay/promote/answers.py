@@ -16,6 +16,8 @@ import msgspec
 _LONGEST_WORDS: Final = 500
 # Answers of other indexes go as far as 202 (a file that waits for a scan).
 _ACCEPTED: Final = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED})
+# A form that is answered so was read (RFC 9110 §15.4.4), and may have been taken; 307 and 308 want it elsewhere.
+_READ: Final = frozenset({HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND, HTTPStatus.SEE_OTHER})
 _ASK_LATER: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 # legacy-upload §3 step 31: PyPI keeps the first words for its clients; others (§7) have the rest, or answer 409. They
 # decide only whether upstream's page is looked at.
@@ -48,7 +50,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Upstream has a file of this name (or these bytes under another one): perhaps the very one."""
+    """Upstream says that it has a file of this name, or may have taken this one in its own way: its page knows."""
 
     status: int
     said: str
@@ -88,19 +90,21 @@ class Reply:
 def classify(reply: Reply) -> Answer:
     """Say what an answer means."""
     if HTTPStatus.MULTIPLE_CHOICES <= reply.status < HTTPStatus.BAD_REQUEST:
-        return Refused(
-            reply.status, f"It redirects to {one_line(reply.location) or 'elsewhere'}, which is not followed."
-        )
+        return _redirected(reply)
     said = words(reply)
     if reply.status in _ACCEPTED:
         return Accepted(reply.status, said)
+    if HTTPStatus.OK <= reply.status < HTTPStatus.MULTIPLE_CHOICES:  # a success to some clients (§6)
+        return Taken(reply.status, said or f"It answered {reply.status}, which does not say whether it has the file.")
     if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR or reply.status in _ASK_LATER:
         return Unknown(reply.status, said, _seconds(reply.retry_after))
-    if reply.status == HTTPStatus.CONFLICT:
-        return Taken(reply.status, said)
-    if reply.status in _MAY_BE_TAKEN and _TAKEN.search(f"{said} {reply.reason}"):
-        return Taken(reply.status, said)
-    return Refused(reply.status, said)
+    taken = reply.status in _MAY_BE_TAKEN and _TAKEN.search(f"{said} {reply.reason}")
+    return Taken(reply.status, said) if taken or reply.status == HTTPStatus.CONFLICT else Refused(reply.status, said)
+
+
+def _redirected(reply: Reply) -> Taken | Refused:
+    said = f"It redirects to {one_line(reply.location) or 'elsewhere'}, which is not followed."
+    return Taken(reply.status, said) if reply.status in _READ else Refused(reply.status, said)
 
 
 def words(reply: Reply) -> str:

@@ -47,7 +47,8 @@ class Push(Protocol):
     async def __call__(self, package: Package, authorization: str, sent: Callable[[int], None]) -> Answer:
         """POST it and say what the answer means. `sent` hears how many bytes of the file went out.
 
-        Without a header Authorization where that is "". Raises Refused where upstream's certificate is not trusted.
+        Without a header Authorization where that is "". Raises Refused, before a byte went out, where upstream's
+        certificate is not trusted, and where the file cannot be read.
         """
 
 
@@ -136,8 +137,17 @@ class _Pulse:
 
 @asynccontextmanager
 async def _opened(path: Path) -> AsyncIterator[BinaryIO]:
-    """Open a file for the time of a POST; what still reads it then, because the answer came early, fails."""
-    file = await in_thread(path.open, "rb")
+    """Open a file for the time of a POST; what still reads it then, because the answer came early, fails.
+
+    Raises Refused where that cannot be done: something clears the folder, or too many files are open.
+    """
+    try:
+        file = await in_thread(path.open, "rb")
+    except OSError as err:
+        raise Refused(
+            f"{path.name} was fetched to {path.parent} and cannot be read there any more: {err.strerror or err}. "
+            "TMPDIR names another folder."
+        ) from err
     try:
         yield file
     finally:

@@ -70,11 +70,22 @@ def test_refused(status: int, reason: str) -> None:
     assert classify(reply(status, reason)) == Refused(status, reason)
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308, 304])
-def test_redirected(status: int) -> None:
-    """A redirect is a refusal that says where it led."""
+@pytest.mark.parametrize("status", [203, 204, 205, 206, 207, 226, 299])
+def test_a_success_of_another_kind(status: int) -> None:
+    """Some clients take any 2xx for one: whether the file is there is looked up."""
+    answer = classify(reply(status, body={"detail": "Stored, more or less."}))
+    assert answer == Taken(status, "Stored, more or less.")
+    assert f"It answered {status}" in classify(reply(status)).said
+
+
+@pytest.mark.parametrize(
+    ("status", "meaning"),
+    [(301, Taken), (302, Taken), (303, Taken), (300, Refused), (304, Refused), (307, Refused), (308, Refused)],
+)
+def test_redirected(status: int, meaning: type) -> None:
+    """A form may have been taken by whoever redirects its sender to a page; else it is a refusal. It says where to."""
     answer = classify(Reply(status=status, reason="Moved", content_type="", body=b"", location="https://evil.test/"))
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, meaning)
     assert "https://evil.test/" in answer.said
 
 

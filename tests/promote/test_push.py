@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from overlay.promote import hosts
+from overlay.promote import errors, hosts
 from overlay.promote.answers import Accepted, Answer, NotSent, Refused, Taken, Unknown
 from overlay.promote.credentials import basic
 from overlay.promote.http import session_to
@@ -141,8 +141,20 @@ async def test_nobody_there_means_nothing_was_sent(tmp_path: Path) -> None:
     assert isinstance(answer, NotSent)
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308])
-async def test_redirects_are_not_followed(tmp_path: Path, status: int) -> None:
+async def test_a_file_that_vanished_from_the_disk_is_not_sent(index: ScriptedPypi, tmp_path: Path) -> None:
+    """Something cleared TMPDIR: nothing of the file went out, and what is to be done is said."""
+    one = package(WHEEL, tmp_path)
+    one.path.unlink()
+    with pytest.raises(errors.Refused, match="TMPDIR") as caught:
+        await pushed(index.upload_url, one)
+    assert f"{WHEEL.filename} was fetched to {tmp_path} and cannot be read" in str(caught.value)
+    assert (await index.recording()).posts() == []
+
+
+@pytest.mark.parametrize(
+    ("status", "meaning"), [(301, Taken), (302, Taken), (303, Taken), (307, Refused), (308, Refused)]
+)
+async def test_redirects_are_not_followed(tmp_path: Path, status: int, meaning: type) -> None:
     """Neither the credential nor the file goes where a redirect leads."""
     seen: list[str] = []
 
@@ -156,7 +168,7 @@ async def test_redirects_are_not_followed(tmp_path: Path, status: int) -> None:
 
     async with serving(elsewhere) as there, serving(redirecting) as here:
         answer, _ = await pushed(here, package(WHEEL, tmp_path))
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, meaning)
     assert there in answer.said
     assert seen == []
 
