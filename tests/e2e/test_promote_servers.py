@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Final
 
 import pytest
 
-from tests.clients import Clients
+from tests.clients import Clients, installed
+from tests.e2e.gate_proxy import When, gate_proxy
 from tests.e2e.promoting import Job, Listed, Stage, demo, scripted, staged
 from tests.e2e.readings import digests
 from tests.e2e.servers import SERVERS
@@ -19,7 +21,6 @@ from tests.pypi.process import PypiProcess
 
 BUILT: Final = demo()
 WANTED: Final = {one.filename: one.sha256 for one in BUILT}
-ONLY: Final = [("--only-binary", ":all:"), ("--no-binary", ":all:", "--no-build-isolation")]
 LIMIT_S: Final = 120.0
 
 
@@ -76,9 +77,26 @@ class Reader:
         return file.url.startswith(f"{self._there.origin}/")
 
 
+async def pip_gets(clients: Clients, simple_url: str, folder: Path) -> Mapping[str, str]:
+    """Install the wheel and download the sdist; return the sha256 of what pip got, by filename."""
+    where, report = (simple_url, "demo==1.1"), folder / "report.json"
+    wheel = ("--no-deps", "--only-binary", ":all:", "--report", str(report))
+    sdist = ("--no-deps", "--no-binary", ":all:", "--no-build-isolation")
+    for pip in await asyncio.gather(
+        clients.pip_install(*where, folder / "installed", *wheel),
+        clients.pip_download(*where, folder / "downloaded", *sdist),
+    ):
+        assert pip.code == 0, pip.output
+    assert installed(folder / "installed") == {"demo": "1.1"}
+    assert "VERSION = '1.1'" in (folder / "installed" / "demo.py").read_text()
+    (got,) = (one["download_info"] for one in json.loads(report.read_text())["install"])
+    filename = got["url"].rpartition("/")[2]
+    return {filename: got["archive_info"]["hashes"]["sha256"], **digests(*(folder / "downloaded").iterdir())}
+
+
 @pytest.mark.parametrize("kind", [*SERVERS, "pypi"])
 async def test_a_release_goes_live_as_it_was_tested(kind: str, tmp_path: Path, clients: Clients) -> None:
-    """At every moment both files are on the page, as staged or as live; pip gets the very bytes from upstream."""
+    """At every moment both files are on the page, as staged or as live; pip installs the very bytes from upstream."""
     async with place(kind, tmp_path, clients) as there:
         reader = Reader(there)
         async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as tasks:
@@ -97,9 +115,30 @@ async def test_a_release_goes_live_as_it_was_tested(kind: str, tmp_path: Path, c
             assert [BUILT[0].filename] in [
                 [name for name in page if reader.is_live(page[name])] for page in reader.pages
             ]
-        where = there.simple_url, "demo==1.1", tmp_path / "pip", "--no-deps"
-        for pip in await asyncio.gather(*(clients.pip_download(*where, *only) for only in ONLY)):
-            assert pip.code == 0, pip.output
-        assert digests(*(tmp_path / "pip").iterdir()) == WANTED
+        assert await pip_gets(clients, there.simple_url, tmp_path) == WANTED
         again = await there.job.run("--json", *there.job.dist)
         assert again.code == 0, again.report.problem
+
+
+async def test_a_file_that_came_there_meanwhile_is_looked_at_when_it_is_refused(
+    tmp_path: Path, clients: Clients
+) -> None:
+    """By 409, as pypiserver does whatever the bytes are; its page says that they are the tested ones."""
+    async with (
+        SERVERS["pypiserver"](clients) as server,
+        staged(tmp_path, server.simple_url, server.upload_url, BUILT) as stage,
+        gate_proxy(stage.served.url, 1, When.AFTER, cut=False) as gate,
+    ):
+        login = {"TWINE_USERNAME": server.username, "TWINE_PASSWORD": server.password}
+        job = stage.job(*BUILT, OVERLAY_URL=gate.url, **login)
+        await job.start("--json", *job.dist)
+        async with asyncio.timeout(LIMIT_S):
+            await gate.reached.wait()
+        await server.upload(BUILT[0])
+        gate.opened.set()
+        ran = await job.ended()
+        assert ran.code == 0, ran.report.problem
+        assert [(file.filename, file.status, file.state) for file in ran.report.files] == [
+            (BUILT[0].filename, 409, "live"),
+            (BUILT[1].filename, 200, "live"),
+        ]

@@ -1,24 +1,30 @@
 """What happens to a release while it is promoted: uploads, withdrawals, another run, a lease that lapses, giving up."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
-import pytest
 
+from overlay.config.tables import UpstreamConfig
+from overlay.services.settling import LOOK_EVERY_S, NOTICE_EVERY_S
 from tests.builders import wheel
-from tests.e2e.promoting import LEASE_S, Job, Stage, demo, scripted
+from tests.clock import Clock
+from tests.e2e.promoting import LEASE_S, Here, Job, Stage, at, demo, in_front_of, scripted
+from tests.e2e.readings import history
 from tests.pypi.faults import Fault, Hang, Point
-from tests.pypi.orders import TOKEN, OpenGate
-from tests.pypi.process import PypiProcess
-from tests.running import ADMIN, basic, form
+from tests.pypi.orders import TOKEN, OpenGate, Token
+from tests.pypi.scripting import Pypi
+from tests.pypi.server import pypi
+from tests.running import ADMIN, Running, basic, form, running
 
 BUILT = demo()
 OTHER = wheel("demo", "1.1", files={"demo/other.py": b"other"})
 NEW = wheel("demo", "1.1", tag="cp313-cp313-win_amd64")
 
 
-async def at(pypi: PypiProcess, stage: Stage, point: Point) -> Job:
+async def run_to(pypi: Pypi, stage: Stage, point: Point) -> Job:
     """Start a run and wait until its first file is at a point."""
     await pypi.do(Fault(at=point, action=Hang("here"), subject=BUILT[0].filename))
     job = stage.job(*BUILT, TWINE_PASSWORD=TOKEN)
@@ -27,10 +33,32 @@ async def at(pypi: PypiProcess, stage: Stage, point: Point) -> Job:
     return job
 
 
+@contextlib.asynccontextmanager
+async def otherwise(folder: Path, clock: Clock) -> AsyncIterator[tuple[Pypi, Running, Stage]]:
+    """Run an overlay by this clock, with the release staged; its regular work is the test's to do."""
+    async with pypi() as index:
+        await index.do(Token(text=TOKEN))
+        config = in_front_of(index.simple_url, index.upload_url, folder / "overlay")
+        async with (
+            running(config, now_s=clock) as overlay,
+            at(Here(overlay.url, folder / "overlay"), index.upload_url, folder) as stage,
+        ):
+            await stage.put(*BUILT)
+            yield index, overlay, stage
+
+
+async def upload_otherwise(index: Pypi, stage: Stage) -> None:
+    """Upload the release to upstream, past the overlay."""
+    login = {"Authorization": aiohttp.encode_basic_auth("__token__", TOKEN)}
+    for built in BUILT:
+        async with stage.session.post(index.upload_url, data=form(built), headers=login) as answer:
+            assert answer.status == 200, await answer.text()
+
+
 async def test_a_release_takes_no_other_file_while_it_is_promoted(tmp_path: Path) -> None:
     """Neither other bytes, nor new names, nor a withdrawal; the same bytes are fine. Then it goes on."""
     async with scripted(tmp_path, BUILT) as (pypi, stage):
-        job = await at(pypi, stage, Point.RECEIVED)
+        job = await run_to(pypi, stage, Point.RECEIVED)
         for built, said in ((OTHER, "File already exists"), (NEW, "Release demo==1.1 is being promoted by")):
             async with stage.session.post(
                 f"{stage.served.url}/legacy/", data=form(built), headers=basic(ADMIN)
@@ -84,7 +112,7 @@ async def test_before_the_first_push_a_freeze_ends_with_its_lease(tmp_path: Path
 async def test_after_the_first_push_only_giving_up_ends_the_freeze(tmp_path: Path) -> None:
     """However long ago the job vanished. What is out stays out, and is said."""
     async with scripted(tmp_path, BUILT) as (pypi, stage):
-        job = await at(pypi, stage, Point.RECEIVED)
+        job = await run_to(pypi, stage, Point.RECEIVED)
         assert job.process is not None
         job.process.kill()
         await job.process.wait()
@@ -106,7 +134,7 @@ async def test_after_the_first_push_only_giving_up_ends_the_freeze(tmp_path: Pat
 async def test_a_run_that_is_stopped_lets_its_lease_go(tmp_path: Path) -> None:
     """A cancelled job is sent SIGTERM; the next one need not wait."""
     async with scripted(tmp_path, BUILT) as (pypi, stage):
-        job = await at(pypi, stage, Point.RECEIVED)
+        job = await run_to(pypi, stage, Point.RECEIVED)
         assert job.process is not None
         job.process.terminate()
         ran = await job.ended()
@@ -122,21 +150,38 @@ async def test_a_run_that_is_stopped_lets_its_lease_go(tmp_path: Path) -> None:
         assert (await pypi.recording()).stored() == [one.filename for one in BUILT]
 
 
-@pytest.mark.slow
-async def test_what_became_live_otherwise_is_noticed(tmp_path: Path) -> None:
-    """A plain upload to upstream finishes what a killed run began; nobody needs to run anything (twice a minute)."""
-    async with scripted(tmp_path, BUILT) as (pypi, stage):
-        job = await at(pypi, stage, Point.RECEIVED)
+async def test_what_became_live_otherwise_ends_the_promotion(tmp_path: Path) -> None:
+    """A plain upload to upstream finishes what a killed run began. Every half minute the overlay looks for that."""
+    clock = Clock()
+    async with otherwise(tmp_path, clock) as (index, overlay, stage):
+        job = await run_to(index, stage, Point.RECEIVED)
         assert job.process is not None
         job.process.kill()
         await job.process.wait()
-        await pypi.do(OpenGate("here"))
-        await pypi.settled()
-        for built in BUILT:
-            fields = {"Authorization": aiohttp.encode_basic_auth("__token__", TOKEN)}
-            async with stage.session.post(pypi.upload_url, data=form(built), headers=fields) as answer:
-                assert answer.status == 200, await answer.text()
-        async with asyncio.timeout(120):
-            while [one.state for one in await stage.promotions("demo==1.1")] != ["live"]:
-                await asyncio.sleep(0.5)
+        await index.do(OpenGate("here"))
+        await index.settled()
+        await upload_otherwise(index, stage)
+        clock.now_s += LEASE_S + LOOK_EVERY_S
+        await overlay.wired.services.settling.settle()
+        (receipt,) = await stage.promotions("demo==1.1")
+        assert receipt.state == "live"
+        assert {file.state for file in receipt.files} == {"live"}
         await stage.put(NEW)
+
+
+async def test_what_became_live_otherwise_is_recorded(tmp_path: Path) -> None:
+    """Nobody promotes. Every hour it is looked for; once no old page needs the copy, it ends and leads to the file."""
+    clock = Clock()
+    async with otherwise(tmp_path, clock) as (index, overlay, stage):
+        urls = {name: file.url for name, file in (await stage.listed("demo")).items()}
+        await upload_otherwise(index, stage)
+        clock.now_s += NOTICE_EVERY_S + 1
+        await overlay.wired.services.settling.notice()
+        assert await history(overlay, "demo") == []
+        clock.now_s += UpstreamConfig().stale_s
+        await overlay.wired.services.settling.notice()
+        assert sorted(await history(overlay, "demo")) == sorted((one.filename, one.sha256, "live") for one in BUILT)
+        page = await stage.listed("demo")
+        for filename, url in urls.items():
+            async with overlay.get(url.removeprefix("../..")) as answer:
+                assert (answer.status, answer.headers["Location"]) == (302, page[filename].url)
