@@ -1,19 +1,23 @@
 """The API's handlers about what is staged: read it, follow it, withdraw it."""
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 from aiohttp import web
 from yarl import URL
 
 from overlay import __version__
 from overlay.domain import to_wire, to_wire_promotions
-from overlay.domain.errors import BadRequest, UnknownRelease
+from overlay.domain.errors import BadRequest, StoreUnavailable, UnknownRelease
 from overlay.domain.names import ReleaseName, project_name
 from overlay.domain.wire import HistoryView, ReleasePromotionView, ReleaseView, ServerInfo, StagedList, WithdrawnView
+from overlay.services.releases import StagedEntry
 from overlay.web.auth import caller, check_reader
 from overlay.web.context import SERVICES, SETTINGS, public_root
-from overlay.web.operations import answer, now_s, project_of, version_of
+from overlay.web.formed import formed
+from overlay.web.operations import answer, answer_json, now_s, project_of, version_of
 
 _EVENT_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
@@ -38,22 +42,28 @@ async def list_staged(request: web.Request) -> web.Response:
     raw = request.query.get("project")
     entries = await request.app[SERVICES].releases.staged(None if raw is None else project_name(raw))
     root = public_root(request)
+    body = await formed(request.app, entries, root, lambda read: _staged_list(read, root))
+    return answer_json(request, body)
+
+
+def _staged_list(entries: Sequence[StagedEntry], root: str) -> bytes:
     files = tuple(to_wire.staged_file(entry.file, entry.standing, None, root=root) for entry in entries)
-    return answer(request, StagedList(files=files))
+    return msgspec.json.encode(StagedList(files=files))
 
 
 async def show_release(request: web.Request) -> web.Response:
     """Answer GET /projects/{project}/{version}."""
     await check_reader(request)
     project, version = project_of(request), version_of(request)
-    promotion = await promotion_of(request, ReleaseName(project, version))
     try:
         release = await request.app[SERVICES].releases.release(project, version)
     except UnknownRelease as err:
-        if promotion is None:
+        ended = await last_promotion_of(request, ReleaseName(project, version))
+        if ended is None:
             raise
-        more = f"Its last promotion ({promotion.state}, by {promotion.who}): {promotion.url}"
+        more = f"Its last promotion ({ended.state}, by {ended.who}): {ended.url}"
         raise UnknownRelease(project, version, more) from err
+    promotion = await promotion_of(request, ReleaseName(project, version))
     root = public_root(request)
     view = ReleaseView(
         project=release.project,
@@ -74,6 +84,17 @@ async def promotion_of(request: web.Request, release: ReleaseName) -> ReleasePro
         return None
     now_us = int(now_s(request) * 1_000_000)
     return to_wire_promotions.of_release(known, release, now_us=now_us, root=public_root(request))
+
+
+async def last_promotion_of(request: web.Request, release: ReleaseName) -> ReleasePromotionView | None:
+    """Find the promotion that a release was in of which nothing is staged; None also where the store cannot tell.
+
+    That nothing is staged is known without it.
+    """
+    try:
+        return await promotion_of(request, release)
+    except StoreUnavailable:
+        return None
 
 
 async def withdraw_release(request: web.Request) -> web.Response:

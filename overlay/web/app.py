@@ -6,6 +6,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
+from overlay.caching.flight import Flight
 from overlay.domain.errors import OverlayError, UnknownPage
 from overlay.web import api, files, pages, simple, upload
 from overlay.web.access_log import request_ids
@@ -25,6 +26,7 @@ from overlay.web.context import (
 )
 from overlay.web.errors import Door, answer, said
 from overlay.web.exposition import show_metrics
+from overlay.web.formed import FORMED
 from overlay.web.forwarded import is_host, networks
 from overlay.web.metrics import NO_ROUTE, Metrics
 from overlay.web.operations import NOW_S
@@ -61,6 +63,7 @@ def application(
     app[PROXIES] = networks(settings.trusted_proxies)
     app[PROBES] = probes(services)
     app[REQUEST_IDS] = request_ids()
+    app[FORMED] = Flight()
     pages.setup_templates(app, settings)
     app.add_routes([_below(settings.prefix, route) for route in _routes()])
     app.on_response_prepare.append(sign)
@@ -70,6 +73,7 @@ def application(
 
 async def _closed(app: web.Application) -> None:
     await app[PROBES].close()
+    await app[FORMED].close()
     app[METRICS].flush()
 
 

@@ -111,12 +111,16 @@ def normalized_version(raw: str) -> str | None:
 
 def answer(request: web.Request, value: object, *, status: int = HTTPStatus.OK, storable: bool = True) -> web.Response:
     """Answer with JSON; what is not storable holds a secret or tells of tokens."""
+    return answer_json(request, msgspec.json.encode(value), status=status, storable=storable)
+
+
+def answer_json(
+    request: web.Request, body: bytes, *, status: int = HTTPStatus.OK, storable: bool = True
+) -> web.Response:
+    """Answer with what is JSON already."""
     cache_control = caching(request) if storable else "no-store"
-    return web.Response(
-        status=status,
-        body=msgspec.json.encode(value),
-        headers={"Content-Type": "application/json", "Cache-Control": cache_control},
-    )
+    headers = {"Content-Type": "application/json", "Cache-Control": cache_control}
+    return web.Response(status=status, body=body, headers=headers)
 
 
 def now_s(request: web.Request) -> float:

@@ -1,7 +1,8 @@
 """Pages for people: what is staged, how to use it, what PyPI would refuse. No JavaScript, nothing from elsewhere."""
 
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 import aiohttp_jinja2
 from aiohttp import web
@@ -14,14 +15,17 @@ from overlay.domain.names import NormalizedName, ReleaseName, project_name
 from overlay.domain.wire import ReleasePromotionView
 from overlay.packed import packed
 from overlay.web import page_models
-from overlay.web.api_staged import promotion_of
+from overlay.web.api_staged import last_promotion_of, promotion_of
 from overlay.web.auth import check_reader
 from overlay.web.context import SERVICES, SETTINGS, WebSettings, public_root
 from overlay.web.errors import Door, status_of
+from overlay.web.formed import formed
 from overlay.web.models import ErrorModel, HelpModel, HomeModel, ProjectModel, ReleaseModel
 from overlay.web.operations import caching, normalized_version
 from overlay.web.page_promotions import promotion_link
 from overlay.web.site import Site, live_link, project_href, release_href
+
+Read = TypeVar("Read")
 
 HTML_HEADERS: Final = {
     "Content-Security-Policy": (
@@ -68,8 +72,8 @@ def routes() -> list[web.RouteDef]:
 async def home(request: web.Request) -> web.Response:
     """Answer `/`."""
     await check_reader(request)
-    latest = await request.app[SERVICES].releases.latest()
-    return _html(request, "home.html", page_models.home(_site(request), latest))
+    site, latest = _site(request), await request.app[SERVICES].releases.latest()
+    return await _formed(request, "home.html", latest, site, lambda read: page_models.home(site, read))
 
 
 async def help_page(request: web.Request) -> web.Response:
@@ -85,7 +89,7 @@ async def project_page(request: web.Request) -> web.Response:
     entries = await request.app[SERVICES].releases.staged(project)
     if not entries:
         return _nothing_staged(request, project, UnknownProject(project), f"Nothing is staged for {project}.")
-    return _html(request, "project.html", page_models.project(site, project, entries))
+    return await _formed(request, "project.html", entries, site, lambda read: page_models.project(site, project, read))
 
 
 async def release_page(request: web.Request) -> web.Response:
@@ -96,11 +100,12 @@ async def release_page(request: web.Request) -> web.Response:
         raise UnknownRelease(project, request.match_info["version"][:100])
     _redirect_unless_at(request, release_href(site, project, version))
     await check_reader(request)
-    promotion = await promotion_of(request, ReleaseName(project, version))
     try:
         release = await request.app[SERVICES].releases.release(project, version)
     except UnknownRelease as err:
-        return _nothing_staged(request, project, err, str(err), promotion)
+        ended = await last_promotion_of(request, ReleaseName(project, version))
+        return _nothing_staged(request, project, err, str(err), ended)
+    promotion = await promotion_of(request, ReleaseName(project, version))
     return _html(request, "release.html", page_models.release(site, release, promotion))
 
 
@@ -147,14 +152,30 @@ def _moved(href: str) -> NoReturn:
     raise web.HTTPMovedPermanently(href, headers={"Cache-Control": "no-cache"})
 
 
+async def _formed(
+    request: web.Request,
+    template: str,
+    read: Read,
+    site: Site,
+    model: Callable[[Read], HomeModel | ProjectModel],
+) -> web.Response:
+    """Form a page that may be large; `model` is a function of what was read and of the site alone."""
+    page = aiohttp_jinja2.get_env(request.app).get_template(template)
+    body = await formed(request.app, read, site, lambda held: page.render(page=model(held)).encode())
+    return _answer(request, web.Response(body=body, content_type="text/html", charset="utf-8"))
+
+
 def _html(
     request: web.Request,
     template: str,
-    model: HomeModel | ProjectModel | ReleaseModel | HelpModel | ErrorModel,
+    model: ReleaseModel | HelpModel | ErrorModel,
     *,
     status: int = HTTPStatus.OK,
 ) -> web.Response:
-    response = aiohttp_jinja2.render_template(template, request, {"page": model}, status=status)
+    return _answer(request, aiohttp_jinja2.render_template(template, request, {"page": model}, status=status))
+
+
+def _answer(request: web.Request, response: web.Response) -> web.Response:
     response.headers.update(HTML_HEADERS)
     response.headers["Cache-Control"] = caching(request)
     return response

@@ -1,11 +1,13 @@
 """/api/v1: what is served is what its document describes, to whom it says."""
 
+import asyncio
 import dataclasses
 import json
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -15,6 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from overlay import __version__
+from overlay.config.tables import Config
 from overlay.domain.names import NormalizedName
 from overlay.domain.rights import Right
 from overlay.domain.wire import API
@@ -200,6 +203,31 @@ async def test_the_list_is_of_all_projects_or_of_one_in_any_spelling(overlay: Ru
     one = await call(overlay, "GET", "/staged?project=Other.Thing")
     assert [file["filename"] for file in one.body["files"]] == [other.filename]
     assert (await call(overlay, "GET", "/staged?project=nothing")).body == {"files": []}
+
+
+async def test_a_list_names_each_file_as_its_caller_names_the_server(overlay: Running) -> None:
+    """Though they share what is read."""
+    await overlay.upload(DEMO)
+
+    async def ask(host: str) -> str:
+        async with overlay.get(f"{API}/staged", Host=host) as response:
+            (file,) = (await response.json())["files"]
+        return str(file["url"]).partition("/files/")[0]
+
+    hosts = ["one.example", "two.example", "one.example", "three.example"]
+    assert await asyncio.gather(*map(ask, hosts)) == [f"http://{host}" for host in hosts]
+
+
+async def test_a_release_that_is_not_staged_is_unknown_also_while_the_store_is_silent(
+    overlay: Running, config: Config
+) -> None:
+    """The ledger knows; where its promotion is told of is beside the point."""
+    Path(config.store.path, "receipts").touch()  # no folder: listing it fails
+    assert (await call(overlay, "GET", "/projects/demo/1.0")).status == 404
+    async with overlay.get("/project/demo/1.0/") as response:
+        assert response.status == 404
+    await overlay.upload(DEMO)
+    assert (await call(overlay, "GET", "/projects/demo/1.0")).status == 503
 
 
 async def test_a_release_is_found_in_any_spelling_with_its_report(overlay: Running) -> None:

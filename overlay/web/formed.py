@@ -1,0 +1,24 @@
+"""What is formed of one reading: in a thread, and once for all who share the reading.
+
+20,000 staged files take a third of a second to be formed; eight callers at once held every page up for their sum.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Final, TypeAlias, TypeVar
+
+from aiohttp import web
+
+from overlay.caching.flight import Flight
+from overlay.caching.threads import in_thread
+
+Read = TypeVar("Read")
+Forming: TypeAlias = Flight[tuple[int, Hashable], bytes]
+
+FORMED: Final[web.AppKey[Forming]] = web.AppKey("formed")
+"""What is being formed."""
+
+
+async def formed(app: web.Application, read: Read, depends_on: Hashable, form: Callable[[Read], bytes]) -> bytes:
+    """Form bytes of what was read, by a function of that and of `depends_on` alone."""
+    # Who joins has the very same object: it has its identity for as long as the function is given it.
+    return await app[FORMED].run((id(read), depends_on), lambda: in_thread(form, read))
