@@ -6,6 +6,7 @@ processes more for each test takes most of its time. Tests of hosts have process
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -140,6 +141,15 @@ class Stage:
     session: aiohttp.ClientSession
     jobs: list[Job] = field(default_factory=list)
 
+    async def ready(self) -> None:
+        """Wait until every part of the overlay answers."""
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                async with self.session.get(f"{self.served.url}/-/ready") as answer:
+                    if answer.status == 200:
+                        return
+                await asyncio.sleep(0.05)
+
     async def put(self, *built: Built) -> None:
         """Stage files."""
         for one in built:
@@ -185,11 +195,17 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def staged(folder: Path, simple_url: str, upload_url: str, built: Iterable[Built] = ()) -> AsyncIterator[Stage]:
-    """Run an overlay of its own, with these files staged, until the block ends; jobs that still run are killed."""
+async def staged(
+    folder: Path, simple_url: str, upload_url: str, built: Iterable[Built] = (), **changes: object
+) -> AsyncIterator[Stage]:
+    """Run an overlay of its own, with these files staged, until the block ends; jobs that still run are killed.
+
+    `changes` replace tables of its configuration.
+    """
     store = folder / "overlay"
-    config = in_front_of(simple_url, upload_url, store)
+    config = dataclasses.replace(in_front_of(simple_url, upload_url, store), **changes)  # type: ignore[arg-type]
     async with running(config) as overlay, at(Here(overlay.url, store), upload_url, folder) as stage:
+        await stage.ready()
         await stage.put(*built)
         yield stage
 
@@ -219,12 +235,14 @@ async def at(served: Place, upload_url: str, folder: Path) -> AsyncIterator[Stag
 
 
 @contextlib.asynccontextmanager
-async def scripted(folder: Path, built: Iterable[Built], *orders: Order) -> AsyncIterator[tuple[PypiProcess, Stage]]:
-    """Run a scripted PyPI and an overlay in front of it, with these files staged."""
+async def scripted(
+    folder: Path, built: Iterable[Built], *orders: Order, **changes: object
+) -> AsyncIterator[tuple[PypiProcess, Stage]]:
+    """Run a scripted PyPI and an overlay in front of it, with these files staged; `changes` as in `staged`."""
     async with pypi(controlled=True) as index, aiohttp.ClientSession() as session:
         there = PypiProcess(index.url, session)
         await there.do(Token(text=TOKEN), *orders)
-        async with staged(folder, there.simple_url, there.upload_url, built) as stage:
+        async with staged(folder, there.simple_url, there.upload_url, built, **changes) as stage:
             yield there, stage
 
 

@@ -1,12 +1,18 @@
 """`overlay promote` against a scripted PyPI: a release goes live, exactly its bytes, without a gap."""
 
+import asyncio
 import hashlib
 from pathlib import Path
 
+import pytest
+
+from overlay.config.tables import LedgerConfig, StoreConfig
 from tests.builders import Built, wheel
 from tests.e2e.promoting import demo, scripted
 from tests.pypi.builders import FLAG_DAY, flag_day
 from tests.pypi.orders import TOKEN, WrongDigest, live
+from tests.redis_servers import RedisServer
+from tests.s3_server import REGION, S3Server
 
 
 async def test_a_release_goes_live_as_it_was_staged(tmp_path: Path) -> None:
@@ -56,6 +62,41 @@ async def test_bytes_that_changed_in_the_store_are_not_pushed(tmp_path: Path) ->
         assert ran.code == 3, ran.err
         assert hashlib.sha256(blob.read_bytes()).hexdigest() in ran.report.problem
         assert not (await pypi.recording()).posts()
+
+
+async def test_bytes_that_changed_in_the_bucket_are_not_pushed(
+    tmp_path: Path, s3_server: S3Server, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Likewise with files in S3: what the bucket says of an object is not asked."""
+    built, prefix = demo(), tmp_path.name
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+    store = StoreConfig(
+        kind="s3",
+        path=str(tmp_path / "overlay"),
+        bucket=s3_server.bucket,
+        prefix=prefix,
+        endpoint_url=s3_server.endpoint_url,
+        region=REGION,
+        addressing="path",
+    )
+    ledger = LedgerConfig(kind="redis", url=valkey_server.url, prefix=prefix)
+    async with scripted(tmp_path, built, store=store, ledger=ledger) as (pypi, stage):
+        altered = await asyncio.to_thread(alter, s3_server, f"{prefix}/blobs/", built[1])
+        job = stage.job(*built, TWINE_PASSWORD=TOKEN)
+        ran = await job.run("--json", *job.dist)
+        assert ran.code == 3, ran.err
+        assert altered in ran.report.problem
+        assert not (await pypi.recording()).posts()
+
+
+def alter(server: S3Server, prefix: str, built: Built) -> str:
+    """Change one bit of a file's object; return its new sha256."""
+    bucket = server.session.resource("s3", endpoint_url=server.endpoint_url).Bucket(server.bucket)
+    (blob,) = (found for found in bucket.objects.filter(Prefix=prefix) if found.key.endswith(f"/{built.filename}"))
+    body = built.body[:-1] + bytes([built.body[-1] ^ 1])
+    bucket.put_object(Key=blob.key, Body=body)
+    return hashlib.sha256(body).hexdigest()
 
 
 async def test_a_name_that_is_live_with_other_bytes_is_refused(tmp_path: Path) -> None:
