@@ -3,8 +3,9 @@
 Page, file, sidecar, HTML page, home, events and API ask here; `merge` gets only what `listable` let through.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, StrEnum
+from functools import cache
 from typing import Final, assert_never
 
 from overlay.domain.page_facts import PageFacts
@@ -52,16 +53,32 @@ def visibility(standing: Standing) -> Visibility:
 
 
 def standing(file: StagedFile, upstream: PageFacts | None, snapshots: Iterable[StageSnapshot]) -> Standing:
-    """Say how a file of the ledger stands; `upstream` is None where the project is absent or unknown there."""
-    if upstream is None:
+    """Say how one file of the ledger stands; see `judge`."""
+    return judge(upstream, snapshots)(file)
+
+
+def judge(upstream: PageFacts | None, snapshots: Iterable[StageSnapshot]) -> Callable[[StagedFile], Standing]:
+    """Say how files of the ledger stand; `upstream` is None where the project is absent or unknown there.
+
+    Whether upstream has foreign files is found out once for all: every file of the snapshots counts for that.
+    """
+
+    @cache
+    def is_foreign() -> bool:
+        return upstream is not None and has_foreign_files(upstream, snapshots)
+
+    def standing_of(file: StagedFile) -> Standing:
+        if upstream is None:
+            return Standing.STAGED
+        if upstream.quarantined:
+            return Standing.QUARANTINED
+        if file.filename in upstream.sha256_of:
+            return Standing.LIVE if upstream.sha256_of[file.filename] == file.sha256 else Standing.CONFLICT
+        if file.grant == EVERY_PROJECT and is_foreign():
+            return Standing.FOREIGN
         return Standing.STAGED
-    if upstream.quarantined:
-        return Standing.QUARANTINED
-    if file.filename in upstream.sha256_of:
-        return Standing.LIVE if upstream.sha256_of[file.filename] == file.sha256 else Standing.CONFLICT
-    if file.grant == EVERY_PROJECT and has_foreign_files(upstream, snapshots):
-        return Standing.FOREIGN
-    return Standing.STAGED
+
+    return standing_of
 
 
 def ended_standing(gone: Gone, now_us: int, grace_s: int) -> Standing:
@@ -80,9 +97,10 @@ def ended_standing(gone: Gone, now_us: int, grace_s: int) -> Standing:
 def listable(upstream: PageFacts | None, snapshots: Sequence[StageSnapshot]) -> tuple[StagedFile, ...]:
     """Return the files that pages list, one per filename: of stacked stages the left one wins."""
     listed: dict[str, StagedFile] = {}
+    standing_of = judge(upstream, snapshots)
     for snapshot in snapshots:
         for file in snapshot.files:
-            if file.filename not in listed and standing(file, upstream, snapshots) is Standing.STAGED:
+            if file.filename not in listed and standing_of(file) is Standing.STAGED:
                 listed[file.filename] = file
     return tuple(listed[name] for name in sorted(listed))
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
+from overlay.caching.threads import in_thread
 from overlay.caching.turns import Turns
 from overlay.domain.errors import LedgerUnavailable, NotGranted, StaysLive, UnknownFile, UnknownRelease
 from overlay.domain.layout import history_prefix
 from overlay.domain.ledger_port import Ending, StageLedger
-from overlay.domain.listing import Standing, standing
+from overlay.domain.listing import Standing, judge
 from overlay.domain.names import MAIN, NOTHING_STAGED, NormalizedName, ReleaseName, StageId, canonical_version
 from overlay.domain.page_facts import PageFacts
 from overlay.domain.ports import Documents, Upstream
@@ -30,6 +31,7 @@ from overlay.services.reports import Reports
 MOST_PROJECTS: Final = 200
 MOST_FILES: Final = 100  # a release with wheels for all platforms and Pythons has fewer
 _PATIENCE_S: Final = 5.0
+_JUDGED_INLINE: Final = 1000  # a file takes a microsecond or two
 _Seen = tuple[PageFacts | None, tuple[StageSnapshot, ...]]
 
 
@@ -117,7 +119,7 @@ class Releases:
         if project is None:
             return await self._everything.next()
         facts, snapshots = await self._see(project, stage)
-        return tuple(StagedEntry(file, standing(file, facts, snapshots)) for file in snapshots[0].files)
+        return await _entries(project, snapshots[0].files, facts)
 
     async def latest(self) -> Latest:
         """List at most MOST_PROJECTS projects, those that something was staged for last. Raises LedgerUnavailable."""
@@ -128,9 +130,8 @@ class Releases:
         entries: list[StagedEntry] = []
         for project, grouped in groupby(files, key=lambda file: file.project):
             await asyncio.sleep(0)  # thousands of projects are listed without holding up the pages
-            facts, group = await self._facts_of(await self._upstream.known(project)), tuple(grouped)
-            held = {stage: _of_stage(project, stage, group) for stage in {file.stage for file in group}}
-            entries += [StagedEntry(file, standing(file, facts, (held[file.stage],))) for file in group]
+            facts = await self._facts_of(await self._upstream.known(project))
+            entries += await _entries(project, tuple(grouped), facts)
         return tuple(entries)
 
     async def _read_latest(self) -> Latest:
@@ -144,10 +145,7 @@ class Releases:
     async def _listed(self, staged: LatestProject) -> ListedProject:
         await asyncio.sleep(0)  # what is known of upstream is in memory, often
         facts = await self._facts_of(await self._upstream.known(staged.project))
-        snapshots = (StageSnapshot(staged.project, MAIN, NOTHING_STAGED, staged.files),)
-        return ListedProject(
-            staged, tuple(StagedEntry(file, standing(file, facts, snapshots)) for file in staged.files)
-        )
+        return ListedProject(staged, await _entries(staged.project, staged.files, facts))
 
     async def close(self) -> None:
         """End what is being read for callers that hung up."""
@@ -161,11 +159,11 @@ class Releases:
         if not files:
             raise UnknownRelease(project, version)
         live = live_release(facts, version)
-        entries = []
+        entries, standing_of = [], judge(facts, snapshots)
         for file in files:
             found = await self._reports.of(file)
             found += judge_release(file, siblings=files, live=live, now_s=self._now_us() / 1_000_000)
-            entries.append(ReportedEntry(file, standing(file, facts, snapshots), found))
+            entries.append(ReportedEntry(file, standing_of(file), found))
         known = await self._upstream.known(project) is not None
         return Release(project, version, tuple(entries), upstream_known=known)
 
@@ -235,6 +233,20 @@ class Releases:
         """Read what decides the standings of a project's files, once for all of them."""
         facts = await self._facts_of(await self._upstream.known(project))
         return facts, await self._ledger.snapshot(project, (stage,))
+
+
+async def _entries(
+    project: NormalizedName, files: Sequence[StagedFile], facts: PageFacts | None
+) -> tuple[StagedEntry, ...]:
+    """Say how a project's files stand, each beside those of its own stage."""
+    if len(files) <= _JUDGED_INLINE:
+        return _judged(project, files, facts)
+    return await in_thread(_judged, project, files, facts)
+
+
+def _judged(project: NormalizedName, files: Sequence[StagedFile], facts: PageFacts | None) -> tuple[StagedEntry, ...]:
+    judges = {stage: judge(facts, (_of_stage(project, stage, files),)) for stage in {file.stage for file in files}}
+    return tuple(StagedEntry(file, judges[file.stage](file)) for file in files)
 
 
 def _of_stage(project: NormalizedName, stage: StageId, files: Sequence[StagedFile]) -> StageSnapshot:

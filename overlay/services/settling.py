@@ -29,7 +29,7 @@ from typing import Final, NoReturn
 from overlay.domain.errors import Corrupt, DocumentNotFound, OverlayError, RecordCorrupt, UpstreamUnavailable
 from overlay.domain.layout import LIVE_MARK
 from overlay.domain.ledger_port import Ending, StageLedger
-from overlay.domain.listing import Standing, standing
+from overlay.domain.listing import Standing, judge
 from overlay.domain.names import NOTHING_STAGED, NormalizedName, UploadId
 from overlay.domain.ports import Documents, Upstream
 from overlay.domain.promotion import Freeze, Outcome, Promotion, PromotionEnding, PromotionId, Underway
@@ -228,7 +228,8 @@ class Settling:
         """Find what is live of a project's staged files."""
         page = await self._upstream.page(snapshot.project, no_older_than_s=no_older_than_s)
         facts = await self._facts_of(page)
-        live = [file for file in snapshot.files if standing(file, facts, (snapshot,)) is Standing.LIVE]
+        standing_of = judge(facts, (snapshot,))
+        live = [file for file in snapshot.files if standing_of(file) is Standing.LIVE]
         found = await on_page(page, [file.filename for file in live])
         urls = {file.upload_id: found[file.filename].url for file in live}
         return _Seen(urls, tells=facts is None or not facts.quarantined)
