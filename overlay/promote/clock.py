@@ -20,6 +20,11 @@ class Clock:
     """Wait for so many seconds."""
 
 
+def pause_s(failed: int) -> float:
+    """Return how long to wait after so many failed attempts, from 1 on: 2 s, then twice as long each time."""
+    return 2.0**failed
+
+
 def moment(value: object) -> float | None:
     """Return seconds since the epoch, as somebody else wrote them; None for what is no such number."""
     return float(value) if isinstance(value, int | float) and abs(value) < _END_OF_TIME_S else None

@@ -48,8 +48,8 @@ class Identity:
     """The repository's URL; "" where the platform is neither GitHub nor gitlab.com."""
     workflow: str
     """The URL of the file that defines the job, without branch, tag or commit; "" likewise."""
-    expires_s: float | None
-    """Seconds since the epoch."""
+    life_s: float | None
+    """How long its token lasts from when it was made; None: it does not say."""
     claims: tuple[tuple[str, str], ...]
     """What is compared with the registered publisher, for people."""
 
@@ -66,7 +66,7 @@ def read(token: str) -> Identity:
         issuer=issuer,
         repository=repository,
         workflow=workflow,
-        expires_s=moment(claims.get("exp")),
+        life_s=_life_s(claims),
         claims=tuple((name, one_line(str(claims[name]))) for name in _SHOWN if name in claims),
     )
 
@@ -93,6 +93,11 @@ def _places(issuer: str, claims: Mapping[str, object]) -> tuple[str, str]:
         workflow = _text(claims, "ci_config_ref_uri").partition("@")[0]
         return f"{GITLAB}/{_text(claims, 'project_path')}", f"https://{workflow}"
     return "", ""
+
+
+def _life_s(claims: Mapping[str, object]) -> float | None:
+    made_s, ends_s = moment(claims.get("iat")), moment(claims.get("exp"))
+    return None if made_s is None or ends_s is None else ends_s - made_s
 
 
 def _text(claims: Mapping[str, object], name: str) -> str:

@@ -1,5 +1,6 @@
 """The index's side of Trusted Publishing (trusted-publishing §2): its audience, and the exchange of tokens."""
 
+import re
 import ssl
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -11,20 +12,21 @@ import msgspec
 from yarl import URL
 
 from overlay.promote.answers import decoded, one_line
-from overlay.promote.clock import Clock
+from overlay.promote.clock import Clock, pause_s
 from overlay.promote.errors import Refused
 from overlay.promote.hosts import Target
 from overlay.promote.http import beginning, broken, session_to, untrusted
 from overlay.promote.identity import Identity
 
 ATTEMPTS: Final = 3
-PAUSE_S: Final = 2.0
 _TIMEOUT_S: Final = 30.0
 _ANSWER_BYTES: Final = 64 << 10
 
 _AUDIENCES: Final = {"pypi.org": "pypi", "test.pypi.org": "testpypi"}
-# What others than indexes ask for: with it whoever got the token could sign as this job.
-_FOREIGN: Final = frozenset({*_AUDIENCES.values(), "sigstore"})
+# Words that others than indexes ask for: with it whoever got the token could sign, or read secrets, as this job.
+_FOREIGN: Final = frozenset({*_AUDIENCES.values(), "sigstore", "vault", "conjur", "jfrog-github"})
+# The place that an audience names: a URL's authority, or what looks like a host's name.
+_PLACE: Final = re.compile(r"//([^/?#]*)|((?:[a-z0-9-]+\.)+[a-z0-9-]+)", re.IGNORECASE)
 # Another identity token may help with these; with the others the index's settings have to change.
 _ONCE_MORE: Final = frozenset({"invalid-token", "invalid-reuse-token"})
 _ADVICE: Final = {
@@ -82,15 +84,15 @@ class _Reasons(msgspec.Struct, frozen=True):
 async def ask_audience(target: Target, clock: Clock, tls: ssl.SSLContext | None = None) -> str:
     """Ask the index for whom the identity token is to be. Raises Refused, also where nothing of the kind is offered."""
     asked = _Asked()
-    for attempt in range(ATTEMPTS):
+    for attempt in range(1, ATTEMPTS + 1):
         asked = await _asked(target, tls)
         answer = decoded(asked.body, _Audience) if asked.status == HTTPStatus.OK else None
         if answer is not None:
             return checked_audience(answer.audience, target)
         if HTTPStatus.OK <= asked.status < HTTPStatus.INTERNAL_SERVER_ERROR:
             break
-        if attempt + 1 < ATTEMPTS:
-            await clock.sleep(PAUSE_S * 2**attempt)
+        if attempt < ATTEMPTS:
+            await clock.sleep(pause_s(attempt))
     none = f"There is no credential for {target.host}: neither TWINE_PASSWORD nor .pypirc nor the keyring has one, and"
     if asked.status:
         raise Refused(f"{none} it offers no Trusted Publishing (it answered {asked.status}).")
@@ -145,16 +147,32 @@ async def _asked(target: Target, tls: ssl.SSLContext | None) -> _Asked:
 
 
 def checked_audience(audience: str, target: Target) -> str:
-    """Return the audience if this index may ask for it. Raises Refused."""
+    """Return the audience if this index may ask for it. Raises Refused.
+
+    PEP 807 leaves the words of an audience to the index. So those that are somebody else's are refused: of PyPI and
+    other known services, and all that name another place than the index's own host or a domain that this is in
+    (`sts.amazonaws.com`, `https://iam.googleapis.com/…`, `api://AzureADTokenExchange`).
+    """
     expected = _AUDIENCES.get(target.index or "")
     if expected is not None and audience != expected:
         raise Refused(f"{target.host} asks for an identity token for {one_line(audience)!r} instead of {expected!r}.")
-    if expected is None and audience in _FOREIGN:
+    if expected is None and _is_for_another(audience, target.host):
         raise Refused(
-            f"{target.host} asks for an identity token for {audience!r}, with which it could act there in your name; "
-            "it got none."
+            f"{target.host} asks for an identity token for {one_line(audience)!r}, with which it could act there in "
+            "your name; it got none. Publish there with an API token (TWINE_PASSWORD), unless its operator chooses an "
+            f"audience of its own, such as {target.host!r}."
         )
     return audience
+
+
+def _is_for_another(audience: str, host: str) -> bool:
+    """Say whether an audience is somebody else's than the index's at this host."""
+    place = _PLACE.search(audience)
+    if place is None:
+        return audience.strip().lower() in _FOREIGN
+    name, _, port = (place[1] or place[2] or "").lower().partition(":")
+    is_above = "." in name and host.endswith(f".{name}")
+    return not ((name == host or is_above) and (not port or port.isdigit()))
 
 
 async def _call(target: Target, method: str, what: str, body: bytes | None, tls: ssl.SSLContext | None) -> _Asked:

@@ -18,13 +18,13 @@ from overlay.domain.names import UploadId
 from overlay.domain.promotion import FileState
 from overlay.promote import errors
 from overlay.promote.answers import Accepted, Answer, NotSent, Refused, Taken, Unknown
+from overlay.promote.clock import pause_s
 from overlay.promote.course import Course, Journalled
 from overlay.promote.errors import Failed, PromoteError, RunLost
 from overlay.promote.hosts import Target
 from overlay.promote.push import Package, Push
 from overlay.promote.tools import Credential
 
-_FIRST_PAUSE_S: Final = 2.0
 # What other indexes than PyPI say of a credential is as often the first.
 _BY_CREDENTIAL: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
@@ -93,7 +93,7 @@ class Pushing:
                 return
             said = answer.said or "there was no answer"
             if isinstance(answer, NotSent) and turn.attempt < most:
-                await self._pause(package, _FIRST_PAUSE_S * 2 ** (turn.attempt - 1), said)
+                await self._pause(turn, said)
         sentence = f"{package.file.filename} did not get through to {self.target.host}: {said}"
         raise Failed(f"{sentence}{self._left(turn)}")
 
@@ -130,7 +130,7 @@ class Pushing:
             case Taken(status, said):
                 turn.doubtful = True
                 await self._journal(turn, FileState.PUSHING, status, said)
-                if await self._shown(turn, course.plan.absent_s, "upstream says that it has this file"):
+                if await self._shown(turn, course.plan.absent_s, "upstream may have this file already"):
                     return True
                 raise self._refused(turn, status, said)
             case Unknown(status, said, retry_after_s):
@@ -162,9 +162,9 @@ class Pushing:
     async def _shown(self, turn: _Turn, within_s: float, why: str) -> bool:
         return await self.course.shown_within({UploadId(turn.package.file.upload_id)}, within_s, why)
 
-    async def _pause(self, package: Package, pause_s: float, why: str) -> None:
-        self.course.tools.progress.waiting([package.file.filename], why)
-        await self.course.tools.clock.sleep(pause_s)
+    async def _pause(self, turn: _Turn, why: str) -> None:
+        self.course.tools.progress.waiting([turn.package.file.filename], why)
+        await self.course.tools.clock.sleep(pause_s(turn.attempt))
 
     def _refused(self, turn: _Turn, status: int, said: str) -> Failed:
         words = said or f"it answered {status}"
@@ -193,7 +193,11 @@ class Pushing:
 
 
 def _joined(problems: Sequence[PromoteError]) -> PromoteError:
-    return problems[0] if len(problems) == 1 else Failed("\n".join(str(problem) for problem in problems))
+    """Say every problem once; refusals together are one."""
+    said = "\n".join(dict.fromkeys(map(str, problems)))
+    if len(problems) == 1:
+        return problems[0]
+    return errors.Refused(said) if all(isinstance(one, errors.Refused) for one in problems) else Failed(said)
 
 
 def _first(group: BaseExceptionGroup[RunLost]) -> RunLost:

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from overlay.caching.threads import in_thread
-from overlay.promote.clock import Clock
+from overlay.promote.clock import Clock, pause_s
 from overlay.promote.credentials import basic
 from overlay.promote.errors import Refused
 from overlay.promote.hosts import Target
 from overlay.promote.identity import GITLAB, Identity, NoIdentity, read
-from overlay.promote.mint import ATTEMPTS, PAUSE_S, Minted, ask_audience, exchange
+from overlay.promote.mint import ATTEMPTS, Minted, ask_audience, exchange
 from overlay.promote.progress import Progress
 
 # twine's number: a file of some hundred megabytes is pushed in that.
@@ -56,12 +56,15 @@ class TrustedPublisher:
         self._around = around
         self._audience = audience
         self._identity = _identity(identity_token)
+        self._first = identity_token
+        self._begun_s = around.clock.passed_s()
         self._unused: str | None = identity_token
         self._spent: set[str] = set()
         self._token = ""
         self._ends_s = -math.inf
         self._ends_s_of: dict[str, float] = {}
         self._minting = asyncio.Lock()
+        self._refused = ""
 
     @classmethod
     async def begin(cls, target: Target, around: Surroundings) -> Self:
@@ -92,10 +95,13 @@ class TrustedPublisher:
         return self._identity
 
     async def authorization(self) -> str:
-        """Return what the header carries, with a token that lasts; mints one at first. Raises Refused."""
+        """Return what the header carries, with a token that lasts; mints one at first. Raises Refused.
+
+        Once refused it stays so: the files that waited meanwhile do not ask again, each with its own attempts.
+        """
         async with self._minting:
             if self._left_s() < self._around.renew_below_s:
-                await self._mint()
+                await self._renew()
             authorization = basic("__token__", self._token)
             self._ends_s_of[authorization] = self._ends_s
             return authorization
@@ -104,11 +110,20 @@ class TrustedPublisher:
         """Say whether a token's time is over: a file took longer on its way than that lasted."""
         return self._ends_s_of.get(authorization, math.inf) - self._around.clock.passed_s() < _ROUNDED_S
 
+    async def _renew(self) -> None:
+        if self._refused:
+            raise Refused(self._refused)
+        try:
+            await self._mint()
+        except Refused as err:
+            self._refused = str(err)
+            raise
+
     async def _mint(self) -> None:
         problem = ""
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                await self._around.clock.sleep(PAUSE_S * 2 ** (attempt - 1))
+        for failed in range(ATTEMPTS):
+            if failed:
+                await self._around.clock.sleep(pause_s(failed))
             identity_token = await self._fresh(problem)
             asked_s = self._around.clock.passed_s()
             answer = await exchange(self._target, identity_token, self._identity, self._around.clock, self._around.tls)
@@ -124,22 +139,19 @@ class TrustedPublisher:
         raise Refused(problem)
 
     async def _fresh(self, problem: str) -> str:
-        """Return an identity token that is still good. Raises Refused where the platform has none."""
+        """Return an identity token that may still be good. Raises Refused where the platform has none."""
         token, self._unused = self._unused, None
         if token is None or self._is_over(token):
             token = await _ask_platform(self._around, self._audience)
         if token is None or token in self._spent:
             raise Refused(self._no_other(problem))
         if self._is_over(token):
-            raise Refused(
-                "The job's identity token has expired, by this machine's clock: start the job again; if it is a new "
-                "one, set the clock."
-            )
+            raise Refused("The job's identity token has expired: start the job again.")
         return token
 
     def _no_other(self, problem: str) -> str:
         if problem:
-            return f"{problem}\nThe CI platform gives this job no other identity token."
+            return f"{problem}\nThe CI platform gives this job no other identity token: start the job again."
         return (
             f"The upload token lasts only {max(0.0, self._left_s()):.0f} s more, and the CI platform gives this job no "
             "other identity token to renew it with. Start the job again: it goes on where this one ended."
@@ -149,8 +161,15 @@ class TrustedPublisher:
         return self._ends_s - self._around.clock.passed_s()
 
     def _is_over(self, token: str) -> bool:
-        expires_s = _identity(token).expires_s
-        return expires_s is not None and expires_s - self._around.clock.now_s() < _LEAST_IDENTITY_S
+        """Say whether a token has certainly run out: the one of the beginning, for any other one is new.
+
+        It lasts from one time of the platform's clock to another; this machine's may be wrong. One that was older than
+        that when the run began is for the index to refuse.
+        """
+        life_s = self._identity.life_s
+        if token != self._first or life_s is None:
+            return False
+        return self._begun_s + life_s - self._around.clock.passed_s() < _LEAST_IDENTITY_S
 
 
 async def _ask_platform(around: Surroundings, audience: str) -> str | None:

@@ -24,7 +24,7 @@ PRIVATE = target("https://index.example/legacy/")
 LOCAL = target("http://127.0.0.1:8080/legacy/")
 OURS = "ovl_0123456789abcdef"
 TRUSTED = Login(username="__token__", password="minted", words="Trusted Publishing")
-IDENTITY = Identity(issuer="i", repository="r", workflow="w", expires_s=None, claims=(("sub", "repo:octo/demo"),))
+IDENTITY = Identity(issuer="i", repository="r", workflow="w", life_s=None, claims=(("sub", "repo:octo/demo"),))
 
 
 def plan(*projects: str, new: tuple[str, ...] = ()) -> PlanView:

@@ -1,23 +1,25 @@
 """What is certain of a file that failed: nothing of it is out, or upstream has taken it."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from overlay.domain.promotion import FileState
-from overlay.domain.wire_promotions import PlanView
+from overlay.domain.wire_promotions import PlanView, PromotionOrder
 from overlay.promote import errors
-from overlay.promote.answers import Answer, Refused
+from overlay.promote.answers import Answer, Refused, Reply, classify
 from overlay.promote.course import Options
 from overlay.promote.errors import Ending
 from overlay.promote.hosts import Target
 from overlay.promote.identity import Identity
 from overlay.promote.push import Package, Push
 from overlay.promote.tools import Credential
-from tests.fakes.promotions import ABSENT_S
+from tests.fakes.promotions import ABSENT_S, FakePromotions
 from tests.fakes.pushed_index import Happens
 from tests.promote.runs import DEMO, Scene
 
@@ -122,6 +124,61 @@ async def test_what_upstream_accepted_is_not_sent_again(scene: Scene) -> None:
     scene.upstream.show()
     assert (await scene.run()).ending is Ending.DONE
     assert scene.upstream.posts == [FIRST]
+
+
+@pytest.mark.parametrize("status", [204, 301, 303])
+async def test_an_answer_that_is_neither_yes_nor_no_is_looked_up(scene: Scene, status: int) -> None:
+    """What counts is upstream's page: it has the file, or nobody is told that nothing is out."""
+    answer = classify(Reply(status=status, reason="", content_type="", body=b""))
+    result = await scene.run(pushing=scene.tools(push=Answering(answer)).pushing)
+    assert result.ending is Ending.FAILED
+    assert [file.state for file in result.files] == [FileState.PUSHING]
+    assert "Nothing of" not in result.problem
+
+    async def stored(package: Package, authorization: str, sent: Callable[[int], None]) -> Answer:
+        await scene.upstream(package, authorization, sent)
+        return answer
+
+    assert (await scene.run(pushing=scene.tools(push=stored).pushing)).ending is Ending.DONE
+    assert scene.upstream.posts == [FIRST]
+
+
+class Known(FakePromotions):
+    """An overlay whose upstream has the release: all files go at once."""
+
+    async def plan(self, order: PromotionOrder) -> PlanView:
+        plan = await super().plan(order)
+        assert plan.promotion is not None
+        files = tuple(replace(file, wave=0) for file in plan.promotion.files)
+        return replace(plan, promotion=replace(plan.promotion, files=files))
+
+
+class Missing:
+    """A credential that turns out to be none; implements `Credential`."""
+
+    words = "a test"
+    identity: Identity | None = None
+
+    async def authorization(self) -> str:
+        await asyncio.sleep(0)  # while the other files ask, too
+        raise errors.Refused("The index mints no token.")
+
+    def has_ended(self, authorization: str) -> bool:
+        raise NotImplementedError
+
+
+async def test_several_files_without_a_credential_are_one_refusal(tmp_path: Path) -> None:
+    """Said once; nothing was pushed, and the release is free."""
+
+    async def found(_: Target, __: PlanView) -> Credential:
+        return Missing()
+
+    scene = Scene(tmp_path, DEMO[:3])
+    server = Known(scene.staged, scene.upstream, scene.time)
+    result = await scene.run(server=server, find_credential=found)
+    assert (result.ending, result.problem) == (Ending.REFUSED, "The index mints no token.")
+    assert scene.upstream.posts == []
+    assert not server.frozen
 
 
 @dataclass

@@ -105,6 +105,17 @@ async def test_a_job_gets_a_token_that_pypi_takes(ci: Ci) -> None:
     assert "octo/demo/.github/workflows/release.yml" in str(credential.identity)
 
 
+async def test_several_files_at_once_are_refused_once(ci: Ci) -> None:
+    """Who waited for a token that was refused hears so, and does not ask for one in his turn."""
+    await ci.start(Job())
+    await ci.index.do(Fault(at=Point.MINT, action=faults.Answer(503), times=None))
+    credential = await ci.begin()
+    caught = await asyncio.gather(*(credential.authorization() for _ in range(4)), return_exceptions=True)
+    assert all(isinstance(one, Refused) for one in caught)
+    assert len({str(one) for one in caught}) == 1
+    assert len(await ci.mints()) == 3
+
+
 async def test_several_files_at_once_mint_once(ci: Ci) -> None:
     """Files that are pushed at the same time share one token."""
     await ci.start(Job())
@@ -157,6 +168,26 @@ async def test_a_wrong_clock_of_the_job_does_not_make_a_token_last_longer(ci: Ci
     assert await credential.authorization() != first
     await ci.index.do(orders.Advance(300))
     assert credential.has_ended(first)
+
+
+@pytest.mark.parametrize("job", [Job(), GITLAB], ids=["github", "gitlab"])
+@pytest.mark.parametrize("wrong_s", [-7200, 7200], ids=["late", "early"])
+async def test_a_wrong_clock_of_the_job_refuses_no_identity(ci: Ci, job: Job, wrong_s: float) -> None:
+    """Whether an identity token is over is the index's to say, or told by how long the run has had it."""
+    ci.wrong_s = wrong_s
+    await ci.start(job)
+    assert await ci.accepted(await (await ci.begin()).authorization())
+    assert await ci.mints() == [200]
+
+
+async def test_an_identity_that_was_over_before_is_refused_by_the_index(ci: Ci) -> None:
+    """GitLab's token of a job that took its time; a new job helps, and the message says so."""
+    await ci.start(GITLAB)
+    await ci.index.do(orders.Advance(400))
+    with pytest.raises(Refused, match="invalid-token") as caught:
+        await (await ci.begin()).authorization()
+    assert "start the job again" in str(caught.value)
+    assert await ci.mints() == [422]
 
 
 async def test_tokens_of_twenty_seconds_are_renewed_for_every_file(ci: Ci) -> None:
@@ -292,7 +323,7 @@ async def test_an_audience_is_asked_for_again(ci: Ci) -> None:
     await ci.start(Job())
     await ci.index.do(Fault(at=Point.AUDIENCE, action=faults.Answer(503), times=2))
     await ci.begin()
-    assert len(ci.slept) == 2
+    assert ci.slept == [2.0, 4.0]
     await ci.index.do(Fault(at=Point.AUDIENCE, action=faults.Close(), times=None))
     with pytest.raises(Refused, match="could not be asked for Trusted Publishing"):
         await ci.begin()
@@ -306,7 +337,7 @@ async def test_a_mint_that_fails_for_now_is_tried_again(ci: Ci, job: Job, action
     await ci.index.do(Fault(at=Point.MINT, action=action, times=2))
     credential = await ci.begin()
     assert await ci.accepted(await credential.authorization())
-    assert len(ci.slept) == 2
+    assert ci.slept == [2.0, 4.0]
 
 
 async def test_a_mint_that_keeps_failing_is_told(ci: Ci) -> None:
@@ -420,6 +451,21 @@ async def test_a_token_without_an_end_is_assumed_to_last_a_quarter_of_an_hour(ci
         ("https://index.example/legacy/", "pypi"),
         ("https://index.example/legacy/", "testpypi"),
         ("https://index.example/legacy/", "sigstore"),
+        ("https://index.example/legacy/", "PyPI"),
+        ("https://index.example/legacy/", "vault"),
+        ("https://index.example/legacy/", "sts.amazonaws.com"),
+        ("https://index.example/legacy/", "STS.amazonaws.com"),
+        ("https://index.example/legacy/", "api://AzureADTokenExchange"),
+        ("https://index.example/legacy/", "//iam.googleapis.com/projects/7/locations/global/workloadIdentityPools/ci"),
+        ("https://index.example/legacy/", "https://iam.googleapis.com/projects/7"),
+        ("https://index.example/legacy/", "https://github.com/octo"),
+        ("https://index.example/legacy/", "npm:registry.npmjs.org"),
+        ("https://index.example/legacy/", "https://index.example@sts.amazonaws.com/"),
+        ("https://index.example/legacy/", "https://index.example:x@sts.amazonaws.com/"),
+        ("https://index.example/legacy/", "https://vault.index.example"),
+        ("https://index.example/legacy/", "other.example"),
+        ("https://index.example/legacy/", "https://example"),
+        ("https://notindex.example/legacy/", "index.example"),
         ("http://127.0.0.1/legacy/", "pypi"),
         ("https://test.pypi.org/legacy/", "pypi"),
         ("https://upload.pypi.org/legacy/", "testpypi"),
@@ -427,15 +473,20 @@ async def test_a_token_without_an_end_is_assumed_to_last_a_quarter_of_an_hour(ci
     ],
 )
 def test_no_index_gets_an_identity_for_another(url: str, audience: str) -> None:
-    """With a token for PyPI's audience any index could publish on PyPI: it is not made, nor for a listener here."""
-    with pytest.raises(Refused):
+    """Any index could publish on PyPI with a token for that, or act in a cloud: none is made, nor for one here."""
+    with pytest.raises(Refused) as caught:
         checked_audience(audience, target(url))
+    assert "pypi.org" in url or "TWINE_PASSWORD" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("url", "audience"),
     [
         ("https://index.example/legacy/", "index.example"),
+        ("https://upload.index.example/legacy/", "https://index.example"),
+        ("https://index.example:8443/legacy/", "https://INDEX.example:8443/v1.0/sts.html?a=b"),
+        ("https://index.example/legacy/", "acme-packages"),
+        ("https://index.example/legacy/", "acme/packages"),
         ("https://test.pypi.org/legacy/", "testpypi"),
         ("https://upload.pypi.org/legacy/", "pypi"),
         ("http://127.0.0.1/legacy/", "scripted"),
