@@ -14,6 +14,7 @@ from overlay.domain.records import HistoryEntry, decode
 from overlay.domain.rights import EVERY_PROJECT
 from overlay.domain.stage import Gone, Reason, StagedFile, file_of
 from overlay.services.facts import FactsOf
+from overlay.services.ledger_patience import from_ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Downloads:
 
         Raises UnknownFile, BlobNotFound, LedgerUnavailable. Waits for nothing upstream: what is known of it decides.
         """
-        (entry,), live_url = await self._ledger.entries(project, (upload,)), None
+        (entry,), live_url = await from_ledger(self._ledger.entries(project, (upload,))), None
         if entry is None or (isinstance(entry, Gone) and entry.reason is Reason.LIVE):
             ended = await self._from_history(project, upload, name)
             entry, live_url = ended.gone, ended.live_url
@@ -85,7 +86,8 @@ class Downloads:
         facts = await self._facts_of(await self._upstream.known(entry.project))
         if facts is None or entry.grant != EVERY_PROJECT:
             return standing(entry, facts, ())
-        return standing(entry, facts, await self._ledger.snapshot(entry.project, (entry.stage,)))
+        snapshots = await from_ledger(self._ledger.snapshot(entry.project, (entry.stage,)))
+        return standing(entry, facts, snapshots)
 
     async def _from_history(self, project: NormalizedName, upload: UploadId, name: str) -> HistoryEntry:
         key = history_key(project, upload)

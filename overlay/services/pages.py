@@ -25,6 +25,7 @@ from overlay.domain.page import Encoding, Format, PageKey, Rendition, UpstreamPa
 from overlay.domain.ports import Upstream
 from overlay.domain.stage import StageSnapshot
 from overlay.services.facts import FactsOf
+from overlay.services.ledger_patience import from_ledger
 
 _INLINE_BYTES: Final = 32 * 1024  # smaller pages are rendered in less time than a thread switch takes
 _OFFERED: Final = (Encoding.ZSTD, Encoding.GZIP)
@@ -65,7 +66,8 @@ class Pages:
             limit_bytes, lambda rendition: len(rendition.body) + _OVERHEAD_BYTES
         )
         """By entity tag, which names the key in 128 bits and is hashed once."""
-        self._flight: Flight[str, Rendition] = Flight()
+        self._reading: Flight[str, tuple[StageSnapshot, ...]] = Flight()
+        self._rendering: Flight[str, Rendition] = Flight()
 
     async def current(
         self, view: View, project: NormalizedName, page_format: Format, accept_encoding: str | None
@@ -78,7 +80,7 @@ class Pages:
         if upstream is None and view.live:
             upstream, revisions = await self._asked(project, view.stages)
         else:
-            revisions = await self._ledger.revisions(project, view.stages)
+            revisions = await from_ledger(self._ledger.revisions(project, view.stages))
         untouched = not any(revisions)
         if untouched and (not view.live or upstream is None or upstream.body is None):
             raise UnknownProject(project)
@@ -88,16 +90,23 @@ class Pages:
 
     async def rendition(self, view: View, current: Current) -> Rendition:
         """Return the page's bytes, rendered at most once. Raises LedgerUnavailable, UnknownProject."""
-        etag = current[0].etag
-        held = self._renditions.get(etag)
+        named, upstream = current
+        held = self._renditions.get(named.etag)
         self._measures.page(remembered=held is not None)
         if held is not None:
             return held
-        return await self._flight.run(etag, lambda: self._render(view, current))
+        snapshots: tuple[StageSnapshot, ...] = ()
+        if any(named.key.revisions):
+            snapshots, named = await self._read(view, current)
+            held = self._renditions.get(named.etag)  # it may have been rendered meanwhile
+            if held is not None:
+                return held
+        return await self._rendering.run(named.etag, lambda: self._render(view, (named, upstream), snapshots))
 
     async def close(self) -> None:
         """End what is being rendered."""
-        await self._flight.close()
+        await self._reading.close()
+        await self._rendering.close()
 
     async def _asked(
         self, project: NormalizedName, stages: Sequence[StageId]
@@ -105,23 +114,27 @@ class Pages:
         """Ask upstream and ledger at the same time; a ledger that fails is the answer, however long upstream takes."""
         page = asyncio.ensure_future(self._upstream.page(project))
         try:
-            revisions = await self._ledger.revisions(project, stages)
+            revisions = await from_ledger(self._ledger.revisions(project, stages))
         except BaseException:
             page.cancel()  # what it asked for goes on for others; an error that it has by now counts as seen
             raise
         return await page, revisions
 
-    async def _render(self, view: View, current: Current) -> Rendition:
+    async def _read(self, view: View, current: Current) -> tuple[tuple[StageSnapshot, ...], Named]:
+        """Read what is staged, together with all who want the page; name the page after that.
+
+        It is rendered and remembered under what the snapshot says, which may be newer than the revisions read before.
+        """
+        named, upstream = current
+        key, project = named.key, NormalizedName(named.key.project)
+        reading = self._reading.run(named.etag, lambda: self._ledger.snapshot(project, view.stages))
+        snapshots = await from_ledger(reading)
+        revisions = tuple(snapshot.revision for snapshot in snapshots)
+        return snapshots, _named(view, project, _validator(upstream), revisions, key.format, key.encoding)
+
+    async def _render(self, view: View, current: Current, snapshots: Sequence[StageSnapshot]) -> Rendition:
         named, upstream = current
         key = named.key
-        snapshots: Sequence[StageSnapshot] = ()
-        if any(key.revisions):
-            snapshots = await self._ledger.snapshot(NormalizedName(key.project), view.stages)
-            # Rendered and remembered under what the snapshot says: it may be newer than the revisions read before.
-            revisions = tuple(snapshot.revision for snapshot in snapshots)
-            project = NormalizedName(key.project)
-            named = _named(view, project, _validator(upstream), revisions, key.format, key.encoding)
-            key = named.key
         facts = await self._facts_of(upstream) if snapshots else None
         staged = listable(facts, snapshots)
         if not staged and (not view.live or upstream is None or upstream.body is None):

@@ -14,7 +14,8 @@ from overlay.storage.redis_failures import words
 from overlay.storage.redis_scripts import Script
 from overlay.storage.redis_sockets import Command, Reply
 
-# A page's request fails within a second when Redis is gone (design §8); what people wait for may take longer.
+# A page's question; what its request asks together has a limit of its own (`services.ledger_patience`). What people
+# wait for may take longer.
 PATIENCE_S: Final = 0.7
 LONG_PATIENCE_S: Final = 5.0
 _WAIT_MS: Final = 300

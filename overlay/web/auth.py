@@ -6,6 +6,7 @@ from aiohttp import web
 
 from overlay.domain.rights import PREFIX, Right, Token
 from overlay.services.access import require
+from overlay.services.ledger_patience import from_ledger
 from overlay.web.context import SERVICES, SETTINGS
 
 
@@ -39,4 +40,4 @@ async def check_reader(request: web.Request) -> None:
     pip and uv send what a netrc has, and a page that all may read should not fail for it.
     """
     if not request.app[SETTINGS].read_open:
-        require(await caller(request), Right.READ)
+        require(await from_ledger(caller(request)), Right.READ)

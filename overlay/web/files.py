@@ -22,6 +22,7 @@ from overlay.domain.errors import BlobNotFound, InvalidName, UnknownFile
 from overlay.domain.names import project_name, upload_id
 from overlay.domain.ports import BlobKey, Presigns
 from overlay.services.downloads import Moved, Served
+from overlay.services.ledger_patience import one_patience
 from overlay.web.auth import check_reader
 from overlay.web.context import SERVICES, SETTINGS
 from overlay.web.kernel_copy import send_by_kernel
@@ -48,15 +49,9 @@ class ByteRange:
 
 async def staged_file(request: web.Request) -> web.StreamResponse:
     """Answer `/files/<project>/<upload-id>/<filename>` and the same with `.metadata`: here, or where it went live."""
-    await check_reader(request)
-    info = request.match_info
-    name = info["filename"]
-    try:
-        project, upload = project_name(info["project"]), upload_id(info["upload"])
-    except InvalidName as err:
-        raise UnknownFile(name) from err
+    served = await _found(request)
+    name = request.match_info["filename"]
     services = request.app[SERVICES]
-    served = await services.downloads.find(project, upload, name)
     if isinstance(served, Moved):
         return web.Response(
             status=HTTPStatus.FOUND, headers={"Location": served.url, "Cache-Control": caching(request)}
@@ -76,6 +71,18 @@ async def staged_file(request: web.Request) -> web.StreamResponse:
         return web.Response(status=416, headers=headers)
     headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{served.size_bytes}"
     return await _send(request, served.key, wanted, HTTPStatus.PARTIAL_CONTENT, headers)
+
+
+async def _found(request: web.Request) -> Served | Moved:
+    info = request.match_info
+    name = info["filename"]
+    with one_patience():
+        await check_reader(request)
+        try:
+            project, upload = project_name(info["project"]), upload_id(info["upload"])
+        except InvalidName as err:
+            raise UnknownFile(name) from err
+        return await request.app[SERVICES].downloads.find(project, upload, name)
 
 
 def _goes_to_the_store(request: web.Request, served: Served) -> bool:

@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 from overlay.domain.errors import InvalidName
 from overlay.domain.names import NormalizedName, project_name
 from overlay.domain.page import MAIN_VIEW
+from overlay.services.ledger_patience import one_patience
 from overlay.web.app import PROJECT_PAGE, failed, sign
 from overlay.web.context import LAST, LIFECYCLE, REQUEST_ID, REQUEST_IDS, ROUTE, SERVICES, SETTINGS
 from overlay.web.errors import Door
@@ -34,7 +35,8 @@ def short_way(app: web.Application, route: Route) -> Route:
     async def answered(request: web.Request, project: NormalizedName) -> web.StreamResponse:
         request_id = next(ids)
         try:
-            response = await page_answer(request.headers, None, pages, MAIN_VIEW, project, settings)
+            with one_patience():
+                response = await page_answer(request.headers, None, pages, MAIN_VIEW, project, settings)
         except Exception as err:  # noqa: BLE001 - the outermost edge
             request[ROUTE], request[REQUEST_ID], request[LAST] = PROJECT_PAGE, request_id, lifecycle.leaving
             refusal = failed(request, Door.SIMPLE, err)

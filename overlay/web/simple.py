@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from overlay.domain.names import NormalizedName, project_name
 from overlay.domain.negotiate import page_format
 from overlay.domain.page import MAIN_VIEW, STAGED_VIEW, Encoding, Format, View
+from overlay.services.ledger_patience import one_patience
 from overlay.services.pages import Pages
 from overlay.services.projects import IndexPage
 from overlay.web.auth import check_reader
@@ -61,9 +62,10 @@ async def _project(request: web.Request, view: View) -> web.StreamResponse:
     project = project_name(raw)
     if project != raw:  # PEP 503: a redirect to the normalized name, as PyPI does
         return _moved(request.rel_url.raw_path.removesuffix("/").rpartition("/")[0] + f"/{project}/", request)
-    await check_reader(request)
     pages, settings = request.app[SERVICES].pages, request.app[SETTINGS]
-    return await page_answer(request.headers, request.query.get("format"), pages, view, project, settings)
+    with one_patience():
+        await check_reader(request)
+        return await page_answer(request.headers, request.query.get("format"), pages, view, project, settings)
 
 
 async def page_answer(
