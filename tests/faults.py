@@ -273,6 +273,9 @@ class FaultyDocuments:
         async for key in self._inner.keys(prefix):
             yield key
 
+    def parts(self, prefix: str) -> Sequence[str]:
+        return self._inner.parts(prefix)
+
     async def scan(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
         self._steps.alive()
         async for found in self._inner.scan(prefix):

@@ -26,8 +26,7 @@ LIVE_MARK: Final = "state/live.json"
 def parts(prefix: str) -> tuple[str, ...]:
     """Divide RECORDS or HISTORY by the first letters of their projects: these prefixes have all the keys between them.
 
-    They may be listed side by side, where one list names no more than 1,000 keys an answer. PEP 503: a normalized name
-    begins with a letter or a digit.
+    PEP 503: a normalized name begins with a letter or a digit.
     """
     return tuple(prefix + first for first in ascii_lowercase + digits)
 

@@ -3,7 +3,7 @@
 The one of the ledger is in `overlay.domain.ledger_port`.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,16 @@ class Documents(Protocol):
         """Delete durably; deleting what is not there is fine."""
 
     def keys(self, prefix: str) -> AsyncIterator[str]:
-        """List the keys that begin with a prefix, in any order; it ends in a slash, or within a folder's name."""
+        """List the keys below a prefix that ends in a slash, or in one of the `parts` of RECORDS or HISTORY.
+
+        They come in any order.
+        """
+
+    def parts(self, prefix: str) -> Sequence[str]:
+        """Divide RECORDS or HISTORY: these prefixes have all the keys between them, and no key is in two of them.
+
+        They are worth asking for side by side: it is one prefix where that takes longer.
+        """
 
     def scan(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
         """Read every document below a prefix that ends in a slash, in any order.

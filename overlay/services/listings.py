@@ -1,6 +1,5 @@
-"""List many documents: parts of the list side by side, for each answer has 1,000 keys, and history only grows."""
+"""List many documents: parts of the list side by side, where the store has them, for history only grows."""
 
-from overlay.domain.layout import parts
 from overlay.domain.ports import Documents
 from overlay.services.at_once import some_at_once
 
@@ -11,4 +10,4 @@ async def listed(documents: Documents, prefix: str) -> list[str]:
     async def of_part(part: str) -> list[str]:
         return [key async for key in documents.keys(part)]
 
-    return [key for keys in await some_at_once(of_part, parts(prefix)) for key in keys]
+    return [key for keys in await some_at_once(of_part, documents.parts(prefix)) for key in keys]

@@ -46,6 +46,10 @@ class DirectoryDocuments:
             for key in batch:
                 yield key
 
+    def parts(self, prefix: str) -> tuple[str]:
+        """Divide nothing: each part would look through all the folders anew."""
+        return (prefix,)
+
     async def scan(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
         """Read every document below the prefix, up to 512 or about 8 MiB per thread switch."""
         keys = self._walk(prefix)
@@ -55,13 +59,8 @@ class DirectoryDocuments:
                     yield key, body
 
     def _walk(self, prefix: str) -> Iterator[str]:
-        above, _, beginning = prefix.rpartition("/")
-        top = self._root / above
-        for folder, folders, names in os.walk(top, onerror=_raise_unless_gone):
+        for folder, _, names in os.walk(self._root / prefix, onerror=_raise_unless_gone):
             below = os.path.relpath(folder, self._root)
-            if beginning and Path(folder) == top:
-                folders[:] = [name for name in folders if name.startswith(beginning)]  # os.walk enters these
-                continue  # no document lies beside folders
             for name in names:
                 yield f"{below}/{name}"
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from overlay.caching.threads import uninterrupted
 from overlay.domain.errors import DocumentNotFound
+from overlay.domain.layout import parts
 from overlay.storage.s3_client import Bucket
 from overlay.storage.s3_plain_reads import PlainReads, plain_reads
 
@@ -44,6 +45,10 @@ class S3Documents:
             async for page in pages:
                 for key, _ in page:
                     yield key
+
+    def parts(self, prefix: str) -> tuple[str, ...]:
+        """Divide RECORDS or HISTORY: an answer names no more than 1,000 keys."""
+        return parts(prefix)
 
     async def scan(self, prefix: str) -> AsyncGenerator[tuple[str, bytes], None]:
         """Read every document below the prefix, 32 at once, in the order in which they come in."""

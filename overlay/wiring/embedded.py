@@ -58,7 +58,7 @@ class _ReadOnly:
     """Documents that can be read; what a rebuild would settle is left for the next start."""
 
     def __init__(self, documents: DirectoryDocuments) -> None:
-        self.get, self.keys, self.scan = documents.get, documents.keys, documents.scan
+        self.get, self.keys, self.scan, self.parts = documents.get, documents.keys, documents.scan, documents.parts
 
     async def put(self, key: str, body: bytes) -> None:
         """Write nothing."""

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 from overlay.domain.errors import DocumentNotFound
+from overlay.domain.layout import parts
 
 
 class MemoryDocuments:
@@ -24,6 +25,9 @@ class MemoryDocuments:
         for key in list(self.held):
             if key.startswith(prefix):
                 yield key
+
+    def parts(self, prefix: str) -> tuple[str, ...]:
+        return parts(prefix)
 
     async def scan(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
         for key, body in list(self.held.items()):
