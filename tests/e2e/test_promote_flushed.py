@@ -300,7 +300,7 @@ def said_how_it_stands(ran: Ran) -> bool:
 @pytest.mark.parametrize(
     ("loss", "moments"),
     [
-        (Loss.FLUSHED, (Moment.PLANNED, Moment.PUSHING)),
+        (Loss.FLUSHED, (Moment.PLANNED, Moment.PUSHING, Moment.OUT)),
         pytest.param(Loss.RESTARTED, (Moment.BEGUN, Moment.BETWEEN, Moment.OUT), marks=pytest.mark.slow),
     ],
 )
