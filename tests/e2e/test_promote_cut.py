@@ -10,17 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from overlay.config.tables import PromoteConfig
 from overlay.domain.wire_promotions import Pledge, PromotionOrder
 from overlay.promote.errors import Ending
 from tests.builders import Built, sdist, wheel
 from tests.e2e.gate_proxy import Of, When, gate_proxy
-from tests.e2e.promoting import Stage, scripted
+from tests.e2e.promoting import ABSENT_S, Stage, scripted
 from tests.pypi.faults import Action, Answer, Close, Fault, Hang, Point
 from tests.pypi.orders import OpenGate
 from tests.pypi.process import PypiProcess
 from tests.pypi.recording import Recording
 
 LIMIT_S: Final = 120.0
+# All runs share one process: on a loaded machine a short lease would lapse.
+PATIENT: Final = PromoteConfig(lease_s=12, absent_s=ABSENT_S)
 VERSION: Final = "1.1"
 # plan, then for each file pushing and pushed, then a look; two fetches; the first renewal
 CALLS: Final = [*((Of.STEPS, number) for number in range(6)), (Of.FILES, 0), (Of.FILES, 1), (Of.LEASE, 0)]
@@ -113,7 +116,7 @@ async def cut_off(pypi: PypiProcess, stage: Stage, cut: Cut) -> None:
 async def test_every_call_to_the_overlay_may_be_cut_off(tmp_path: Path) -> None:
     """It is made again: one run is enough, and upstream is sent each file once."""
     built = [one for cut in CUTS for one in files(cut.project)]
-    async with scripted(tmp_path, built) as (pypi, stage):
+    async with scripted(tmp_path, built, promote=PATIENT) as (pypi, stage):
         async with asyncio.TaskGroup() as tasks:
             for cut in CUTS:
                 tasks.create_task(cut_off(pypi, stage, cut))
@@ -131,7 +134,7 @@ async def test_upstream_is_looked_at_before_an_upload_is_repeated(tmp_path: Path
     built = [one for trouble in TROUBLES for one in files(trouble.project)]
     faults = [Fault(at=trouble.point, action=trouble.action, subject=trouble.filename) for trouble in TROUBLES]
     unread = Fault(at=Point.ARRIVED, action=Close(), times=2)
-    async with scripted(tmp_path, built, *faults, unread) as (pypi, stage):
+    async with scripted(tmp_path, built, *faults, unread, promote=PATIENT) as (pypi, stage):
         async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as tasks:
             for trouble in TROUBLES:
                 tasks.create_task(promoted(stage, trouble.project))
