@@ -12,7 +12,6 @@ events were read. What had ended before the first piece is in none, and what was
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Final, cast
 
 from overlay.caching.threads import in_thread
@@ -27,30 +26,19 @@ from overlay.storage.redis_link import LONG_PATIENCE_S, RedisLink
 AT_ONCE: Final = 200
 _ATTEMPTS: Final = 3
 _BEGINNING: Final = (b"-1", b"")
-_NONE_YET: Final = 10**17  # beyond the number of any event
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """Events from the number `first` on, told in one life of the ledger."""
-
-    epoch: bytes
-    first: int
-    values: Sequence[bytes]
 
 
 async def read_index(link: RedisLink, keys: Keys) -> tuple[StagedFile, ...]:
     """Read everything, ordered by project, version, filename. Raises LedgerUnavailable."""
     for _ in range(_ATTEMPTS):
-        before = await _told(link, keys, _NONE_YET)
+        life, before = await _events_made(link, keys)
         held: dict[UploadId, StagedFile] = {}
-        async with aclosing(_pieces(link, keys, before.epoch)) as pieces:
+        async with aclosing(_pieces(link, keys, life)) as pieces:
             async for values in pieces:
                 held.update((file.upload_id, file) for file in map(read_file, values))
-        since = await _told(link, keys, before.first - 1)
-        _check_life(before.epoch, since.epoch)
-        if since.first == before.first:  # else the feed was cut since, or another server lacks the last changes
-            return await in_thread(_ordered, held, since.values)
+        events = await _told_since(link, keys, life, before)
+        if events is not None:
+            return await in_thread(_ordered, held, events)
     raise LedgerUnavailable("What is staged changes faster than it can be read; try again in a moment.")
 
 
@@ -74,11 +62,24 @@ async def read_latest(
     return LatestProjects(tuple(projects), cast("int", count))
 
 
-async def _told(link: RedisLink, keys: Keys, after: int) -> _Told:
-    """Read the recent events with a greater number; `_Told.first` follows the last one where there is none."""
+async def _events_made(link: RedisLink, keys: Keys) -> tuple[bytes, int]:
+    """Read the ledger's life, and how many events it has told in it."""
+    declared = keys.ready, keys.key("events-made")
+    _, epoch, made = await link.run(scripts.EVENTS_MADE, declared, patience_s=LONG_PATIENCE_S)
+    return cast("bytes", epoch), cast("int", made)
+
+
+async def _told_since(link: RedisLink, keys: Keys, life: bytes, before: int) -> Sequence[bytes] | None:
+    """Read the events that followed the first `before`; None where not all of them are there any more."""
+    epoch, made = await _events_made(link, keys)
+    _check_life(life, epoch)
+    if made == before:
+        return ()
     declared = [keys.key(name) for name in ("ready", "events", "events-made")]
-    _, epoch, _, first, values = await link.run(scripts.EVENTS, declared, (after,), patience_s=LONG_PATIENCE_S)
-    return _Told(cast("bytes", epoch), cast("int", first), cast("list[bytes]", values))
+    _, told_in, _, first, values = await link.run(scripts.EVENTS, declared, (before,), patience_s=LONG_PATIENCE_S)
+    _check_life(life, cast("bytes", told_in))
+    # Another first one: the feed was cut, or another server took over, which lacks the last changes.
+    return cast("list[bytes]", values) if first == before + 1 else None
 
 
 async def _pieces(link: RedisLink, keys: Keys, life: bytes) -> AsyncGenerator[list[bytes], None]:

@@ -151,7 +151,7 @@ class RedisLead:
 
     async def _finish(self, files: Sequence[StagedFile]) -> None:
         greatest = max((file.serial for file in files), default=0)
-        keys = [self._keys.ready, self._keys.key("last-serial")]
+        keys = [self._keys.key(name) for name in ("ready", "last-serial", "events-made")]
         await self._step(scripts.FINISH_STEP, keys, (secrets.token_hex(4), str(greatest)))
 
     async def _step(self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes]) -> None:

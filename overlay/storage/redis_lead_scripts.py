@@ -123,12 +123,14 @@ LIVE_STEP: Final = script(
     changes=False,
 )
 
-# KEYS: lease, steps, ready, last serial. ARGV: token, number of the step, epoch, greatest serial.
+# The count of events is there from the beginning on: while a cluster's slot is moved, no key that is missing is read.
+# KEYS: lease, steps, ready, last serial, count of events. ARGV: token, number of the step, epoch, greatest serial.
 FINISH_STEP: Final = script(
     _STEP,
     """
     local last = math.max(tonumber(redis.call('GET', KEYS[4]) or '0'), tonumber(ARGV[4]))
     redis.call('SET', KEYS[4], string.format('%.0f', last))
+    redis.call('SET', KEYS[5], '0')
     redis.call('SET', KEYS[3], ARGV[3])
     return {'ok'}
     """,

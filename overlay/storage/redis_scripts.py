@@ -211,6 +211,11 @@ NAMES: Final = script(
     changes=False,
 )
 
+# KEYS: ready, the count of events. Answers the epoch and how many there were in it.
+EVENTS_MADE: Final = script(
+    CHECK_READY, "return {'ok', epoch, tonumber(redis.call('GET', KEYS[2]) or '0')}", changes=False
+)
+
 # KEYS: ready, events, their count. ARGV: a number. Answers the epoch, the number of the oldest event held, the first
 # number of the answer, and the events that follow the given number.
 EVENTS: Final = script(
