@@ -30,6 +30,10 @@ class Flight(Generic[Key, Value]):
             task.add_done_callback(lambda done: self._ended(key, done))
         return task
 
+    def under_way(self, key: Key) -> "asyncio.Future[Value] | None":
+        """Return the task under way for the key, if there is one; to be shielded by who awaits it."""
+        return self._running.get(key)
+
     async def close(self) -> None:
         """Cancel what is under way and wait for it to end."""
         tasks = list(self._running.values())

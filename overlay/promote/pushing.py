@@ -173,9 +173,12 @@ class Pushing:
         return Failed(f"{sentence}{advice}{self._left(turn)}")
 
     def _left(self, turn: _Turn) -> str:
-        """Say what is left of a file that failed, where that is certain, and how to go on."""
+        """Say what is left of a file that failed, and how to go on."""
         if turn.doubtful:
-            return ""
+            return (
+                f"\n{turn.package.file.filename} was not seen there, and may still come. The same command looks again "
+                f"and goes on; `overlay promote --abandon {self.course.releases}` gives this promotion up."
+            )
         return (
             f"\nNothing of {turn.package.file.filename} is out. The same command goes on once the cause is mended; if "
             f"the file itself has to change, `overlay promote --abandon {self.course.releases}` gives this promotion "

@@ -66,7 +66,7 @@ class Pages:
             limit_bytes, lambda rendition: len(rendition.body) + _OVERHEAD_BYTES
         )
         """By entity tag, which names the key in 128 bits and is hashed once."""
-        self._reading: Flight[str, tuple[StageSnapshot, ...]] = Flight()
+        self._reading: Flight[str, asyncio.Future[Rendition]] = Flight()
         self._rendering: Flight[str, Rendition] = Flight()
 
     async def current(
@@ -90,18 +90,17 @@ class Pages:
 
     async def rendition(self, view: View, current: Current) -> Rendition:
         """Return the page's bytes, rendered at most once. Raises LedgerUnavailable, UnknownProject."""
-        named, upstream = current
+        named, _ = current
         held = self._renditions.get(named.etag)
         self._measures.page(remembered=held is not None)
         if held is not None:
             return held
-        snapshots: tuple[StageSnapshot, ...] = ()
-        if any(named.key.revisions):
-            snapshots, named = await self._read(view, current)
-            held = self._renditions.get(named.etag)  # it may have been rendered meanwhile
-            if held is not None:
-                return held
-        return await self._rendering.run(named.etag, lambda: self._render(view, (named, upstream), snapshots))
+        if not any(named.key.revisions):
+            return await self._rendering.run(named.etag, lambda: self._render(view, current, ()))
+        rendering = self._rendering.under_way(named.etag)
+        if rendering is None:
+            rendering = await from_ledger(self._reading.run(named.etag, lambda: self._read(view, current)))
+        return await asyncio.shield(rendering)
 
     async def close(self) -> None:
         """End what is being rendered."""
@@ -120,17 +119,23 @@ class Pages:
             raise
         return await page, revisions
 
-    async def _read(self, view: View, current: Current) -> tuple[tuple[StageSnapshot, ...], Named]:
-        """Read what is staged, together with all who want the page; name the page after that.
+    async def _read(self, view: View, current: Current) -> "asyncio.Future[Rendition]":
+        """Read what is staged, together with all who want the page, and begin to render it.
 
-        It is rendered and remembered under what the snapshot says, which may be newer than the revisions read before.
+        It is rendered and remembered under what the snapshot says, which may be newer than the revisions read before;
+        also when all who want it have given up by then: their next request finds it.
         """
         named, upstream = current
         key, project = named.key, NormalizedName(named.key.project)
-        reading = self._reading.run(named.etag, lambda: self._ledger.snapshot(project, view.stages))
-        snapshots = await from_ledger(reading)
+        snapshots = await self._ledger.snapshot(project, view.stages)
         revisions = tuple(snapshot.revision for snapshot in snapshots)
-        return snapshots, _named(view, project, _validator(upstream), revisions, key.format, key.encoding)
+        renamed = _named(view, project, _validator(upstream), revisions, key.format, key.encoding)
+        held = self._renditions.get(renamed.etag)
+        if held is not None:  # rendered meanwhile
+            rendered = asyncio.get_running_loop().create_future()
+            rendered.set_result(held)
+            return rendered
+        return self._rendering.start(renamed.etag, lambda: self._render(view, (renamed, upstream), snapshots))
 
     async def _render(self, view: View, current: Current, snapshots: Sequence[StageSnapshot]) -> Rendition:
         named, upstream = current

@@ -89,7 +89,7 @@ class Withdrawn:
 class Releases:
     """Reads and ends releases; `now_us` is the clock; what decides is no older than `fresh_s`.
 
-    `patience_s` is how long the latest may be read.
+    `patience_s` is how long the ledger may take to tell the latest.
     """
 
     def __init__(
@@ -138,9 +138,9 @@ class Releases:
         try:
             async with asyncio.timeout(self._patience_s):
                 latest = await self._ledger.latest(MAIN, most_projects=MOST_PROJECTS, most_files=MOST_FILES)
-                return Latest(tuple([await self._listed(staged) for staged in latest.projects]), latest.count)
         except TimeoutError as err:
             raise LedgerUnavailable("What is staged could not be read in time; try again in a moment.") from err
+        return Latest(tuple([await self._listed(staged) for staged in latest.projects]), latest.count)
 
     async def _listed(self, staged: LatestProject) -> ListedProject:
         await asyncio.sleep(0)  # what is known of upstream is in memory, often

@@ -8,7 +8,8 @@ that are parted (`TRYAGAIN`: some have gone, or some do not exist) nobody answer
 An answer takes at most `patience_s`, all attempts, look-ups and waiting for a free connection included; redis-py's own
 clients retry for many seconds. Lost while it was idle, a connection is replaced and the commands are sent once more:
 every command that is sent here may be repeated. After any failure, silence above all (a host that vanished closes no
-connection), the primary is looked for anew; but not by who got no connection in time: that says nothing of the server.
+connection), the primary is looked for anew; but not by who waited for a connection for most of its time: that says
+nothing of the server.
 
 A replica answers what was true a while ago, so a new connection asks for the role of a server that does not tell by
 itself (the nodes of a cluster do: a replica names its primary). Who notices later that it became one says so (`left`).
@@ -42,7 +43,8 @@ _PAUSE_S: Final = 0.05  # a batch of keys is parted for about as long as it take
 _HARMLESS: Final = {"NOSCRIPT", "NOPERM", "MOVED", "ASK", "TRYAGAIN"}
 _SILENT: Final = "What is staged is unknown: the ledger's Redis does not serve. Try again in a moment."
 _BUSY: Final = "What is staged is unknown: too many wait for the ledger's Redis at once. Try again in a moment."
-_ALL_IN_USE: Final = f"all {_CONNECTIONS} connections to it were in use, and none became free in time"
+_ALL_IN_USE: Final = f"all {_CONNECTIONS} connections to it were in use, and none became free soon enough"
+_DEMOTED: Final = "the Sentinels name a server that is no primary (yet)"
 _REPLICA: Final = (
     "it is a replica, which answers what was true a while ago; let [ledger] url name the primary, or use "
     "redis+sentinel:// or redis+cluster://, which find it"
@@ -59,9 +61,16 @@ class _Line:
 
 @dataclass(slots=True)
 class _Course:
-    """How far an exchange came: the generation in which it asked last, None while it waits for its turn."""
+    """How far an exchange came."""
 
     generation: int | None = None
+    """In which it asked last; None while it waits for its turn."""
+    began_s: float = 0.0
+    """When its turn came, by the monotonic clock."""
+
+    def tells(self, patience_s: float) -> bool:
+        """Say whether its silence says anything of the server: it was given the better part of the time."""
+        return self.generation is not None and time.monotonic() - self.began_s > patience_s / 2
 
 
 class RedisConnections:
@@ -91,9 +100,10 @@ class RedisConnections:
             async with asyncio.timeout(patience_s), self._free:
                 replies = await self._answered(commands, ends_at_s, course)
         except FAILURES as err:
-            if course.generation is None:
+            if isinstance(err, TimeoutError) and not course.tells(patience_s):
                 raise LedgerUnavailable(_BUSY, why=self._causes.failed(_ALL_IN_USE, at_s=time.monotonic())) from err
-            await self._give_up(course.generation)
+            if course.generation is not None:
+                await self._give_up(course.generation)
             found = self._target.form is not Form.SINGLE and self._asked is not None
             raise self.failed(_SILENT, err, detail=f"last found at {self._asked}" if found else "") from err
         self._causes.answered(at_s=time.monotonic())
@@ -106,7 +116,7 @@ class RedisConnections:
     async def left(self) -> LedgerUnavailable:
         """Look for the primary anew, because a replica answered; return the error that says so."""
         await self._give_up(self._generation)
-        return self.failed(_SILENT, NoPrimary(_REPLICA))
+        return self.failed(_SILENT, NoPrimary(_REPLICA if self._target.form is Form.SINGLE else _DEMOTED))
 
     async def close(self) -> None:
         """Close the connections; calling `exchange` later opens new ones."""
@@ -114,7 +124,7 @@ class RedisConnections:
         await self._forget(self._generation)
 
     async def _answered(self, commands: Sequence[Command], ends_at_s: float, course: _Course) -> list[Reply]:
-        attempts = 0
+        attempts, course.began_s = 0, time.monotonic()
         while attempts < _ATTEMPTS:
             generation, reused = self._generation, bool(self._idle)
             course.generation = generation
@@ -226,4 +236,4 @@ async def _require_primary(connection: AnyConnection, form: Form) -> None:
         return
     if isinstance(reply, NoPermissionError):
         raise reply
-    raise NoPrimary("the Sentinels name a server that is no primary (yet)")
+    raise NoPrimary(_DEMOTED)

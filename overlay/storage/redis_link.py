@@ -18,6 +18,7 @@ from overlay.storage.redis_sockets import Command, Reply
 # wait for may take longer.
 PATIENCE_S: Final = 0.7
 LONG_PATIENCE_S: Final = 5.0
+_LEAST_S: Final = 0.15  # enough for a server that answers at all
 _WAIT_MS: Final = 300
 _OLDEST: Final = (6, 2)
 _SCANNED_AT_ONCE: Final = 1000
@@ -60,9 +61,11 @@ class RedisLink:
     ) -> list[Reply]:
         """Return what the script answers. Raises LedgerUnavailable, LeadLost."""
         rest: Command = (len(keys), *keys, *arguments)
+        began_s, patience_s = time.monotonic(), max(patience_s, self._patience_s)
         replies = await self._run(("EVALSHA", script.sha1, *rest), script, patience_s)
-        if isinstance(replies[0], NoScriptError):  # it answered a moment ago: the patience for this may begin anew
-            replies = await self._run(("EVAL", script.text, *rest), script, patience_s)
+        if isinstance(replies[0], NoScriptError):  # so nothing was done; both together take little longer than one
+            left_s = patience_s - (time.monotonic() - began_s)
+            replies = await self._run(("EVAL", script.text, *rest), script, max(left_s, _LEAST_S))
         answer = cast("list[Reply]", self._sound(replies[0]))
         if answer[0] == b"unready":
             raise LedgerUnavailable("What is staged is not loaded yet; try again in a moment.")
@@ -104,7 +107,7 @@ class RedisLink:
                 ("EXISTS", pattern, f"{pattern}*"),
                 ("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED_AT_ONCE),
             ]
-            placed, reply = await self._exchange(commands, patience_s=LONG_PATIENCE_S)
+            placed, reply = await self._exchange(commands, max(LONG_PATIENCE_S, self._patience_s))
             self._sound(placed)
             cursor, keys = cast("tuple[bytes, list[bytes]]", tuple(cast("list[Reply]", self._sound(reply))))
             found += [key.decode() for key in keys]
@@ -138,12 +141,12 @@ class RedisLink:
         commands = [command]
         if script.changes and self._wait_replicas:
             commands.append(("WAIT", self._wait_replicas, _WAIT_MS))
-        return await self._exchange(commands, patience_s=patience_s)
+        return await self._exchange(commands, patience_s)
 
-    async def _exchange(self, commands: Sequence[Command], *, patience_s: float = 0.0) -> list[Reply]:
+    async def _exchange(self, commands: Sequence[Command], patience_s: float | None = None) -> list[Reply]:
         began_s, answered = time.perf_counter(), False
         try:
-            replies = await self._connections.exchange(commands, patience_s=max(patience_s, self._patience_s))
+            replies = await self._connections.exchange(commands, patience_s=patience_s or self._patience_s)
             answered = True
         finally:
             self._measures.asked_ledger(time.perf_counter() - began_s, answered=answered)

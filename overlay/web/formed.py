@@ -12,7 +12,24 @@ from overlay.caching.flight import Flight
 from overlay.caching.threads import in_thread
 
 Read = TypeVar("Read")
-Forming: TypeAlias = Flight[tuple[int, Hashable], bytes]
+
+
+class _Same:
+    """A reading by its identity, which stays its own for as long as this holds it."""
+
+    __slots__ = ("read",)
+
+    def __init__(self, read: object) -> None:
+        self.read = read
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.read is self.read
+
+    def __hash__(self) -> int:
+        return id(self.read)
+
+
+Forming: TypeAlias = Flight[tuple[_Same, Hashable], bytes]
 
 FORMED: Final[web.AppKey[Forming]] = web.AppKey("formed")
 """What is being formed."""
@@ -20,5 +37,4 @@ FORMED: Final[web.AppKey[Forming]] = web.AppKey("formed")
 
 async def formed(app: web.Application, read: Read, depends_on: Hashable, form: Callable[[Read], bytes]) -> bytes:
     """Form bytes of what was read, by a function of that and of `depends_on` alone."""
-    # Who joins has the very same object: it has its identity for as long as the function is given it.
-    return await app[FORMED].run((id(read), depends_on), lambda: in_thread(form, read))
+    return await app[FORMED].run((_Same(read), depends_on), lambda: in_thread(form, read))

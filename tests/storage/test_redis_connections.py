@@ -237,6 +237,22 @@ async def test_who_waits_for_a_free_connection_does_not_cost_the_others_theirs(o
         assert len(connections._idle) == CONNECTIONS
 
 
+async def test_who_got_a_connection_late_says_nothing_of_the_server(own_redis: RedisServer) -> None:
+    """It waited in line for most of its time; what was left may be too short for a server that is well."""
+    async with open_ledger(own_redis.url, prefix=PREFIX) as ledger:
+        connections = ledger._link._connections
+        long = [("BLPOP", "line", LONG_S)]
+        using = [asyncio.ensure_future(connections.exchange(long, patience_s=LONG_S)) for _ in range(CONNECTIONS)]
+        await asyncio.to_thread(own_redis.wait_for, lambda: _blocked(own_redis) == CONNECTIONS, "to hold them up")
+        late = asyncio.ensure_future(connections.exchange([("BLPOP", "other", LONG_S)], patience_s=0.6))
+        await asyncio.sleep(0.4)
+        own_redis.call("RPUSH", "line", *map(str, range(CONNECTIONS)))
+        await asyncio.gather(*using)
+        with pytest.raises(LedgerUnavailable, match="too many wait for the ledger's Redis"):
+            await late
+        assert len(connections._idle) == CONNECTIONS - 1  # its own: an answer might still come
+
+
 def _blocked(server: RedisServer) -> int:
     return int(str(server.info("clients")["blocked_clients"]))
 
