@@ -135,7 +135,7 @@ async def test_an_answer_that_is_neither_yes_nor_no_is_looked_up(scene: Scene, s
     assert [file.state for file in result.files] == [FileState.PUSHING]
     assert "Nothing of" not in result.problem
     assert "may still come" in result.problem
-    assert "overlay promote --abandon demo==1.0" in result.problem
+    assert "overlay promote --abandon demo==1.1" in result.problem
 
     async def stored(package: Package, authorization: str, sent: Callable[[int], None]) -> Answer:
         await scene.upstream(package, authorization, sent)
