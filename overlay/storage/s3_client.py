@@ -31,6 +31,7 @@ from botocore.exceptions import InvalidRegionError
 from overlay.caching.threads import in_thread, uninterrupted
 from overlay.domain.errors import NotFound, OverlayError, StoreUnavailable
 from overlay.domain.measures import NO_MEASURES, Measures
+from overlay.storage import s3_session
 from overlay.storage.s3_errors import FOREIGN, is_absent, translated
 
 if TYPE_CHECKING:  # the stubs are no dependency at run time
@@ -222,7 +223,7 @@ async def _tried(work: Coroutine[None, None, None]) -> None:
 
 def _client(settings: S3Settings, session: boto3.Session | None) -> "tuple[S3Client, boto3.Session]":
     try:
-        session = session or boto3.Session()
+        session = session or s3_session.made()
         client = _made(settings, session, settings.addressing)
         at_amazon = (urlsplit(client.meta.endpoint_url).hostname or "").endswith(".amazonaws.com")
         if at_amazon and settings.addressing == "auto" and "." not in settings.bucket:
