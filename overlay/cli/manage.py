@@ -1,8 +1,11 @@
 """`overlay list`, `show`, `history` and `withdraw`: what is staged, asked of a server."""
 
 import argparse
+import json
 import os
+import re
 from collections.abc import Iterable, Sequence
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
@@ -22,6 +25,8 @@ from overlay.domain.wire import (
     StagedList,
     WithdrawnView,
 )
+
+_HALVES: Final = re.compile("[\ud800-\udfff]")
 
 
 def list_staged(arguments: argparse.Namespace) -> int:
@@ -117,8 +122,12 @@ def print_json(value: object) -> None:
 
 
 def json_text(value: object) -> str:
-    """Form the API's JSON, indented, so that it commands nothing to whoever reads it beside people."""
-    return Runner.of(os.environ).inert_json(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    """Form the API's JSON, indented, so that it commands nothing to whoever reads it beside people.
+
+    Halves of characters are replaced: on Linux the name of a file on the command line may have some.
+    """
+    text = json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False)
+    return Runner.of(os.environ).inert_json(_HALVES.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def _promotion(promotion: ReleasePromotionView) -> str:
