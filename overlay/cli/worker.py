@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import dataclasses
-import gc
 import logging
 import os
 import signal
@@ -18,6 +17,7 @@ from typing import Final, NoReturn, Self
 
 from aiohttp import web
 
+from overlay.cli import interpreter
 from overlay.cli.announcement import announce, root
 from overlay.cli.hangup import on_hangup
 from overlay.cli.listening import BACKLOG, bound, take_queued
@@ -42,9 +42,6 @@ _LAST_S: Final = 1.0
 _LEAVING_S: Final = 1.0
 _LOOK_S: Final = 0.02
 _THREADS: Final = 32
-# How long a thread that computes may keep the interpreter from the loop, which wants it several times for each page:
-# with Python's 5 ms a page took 30 ms while a listing of S3 was read.
-_SWITCH_S: Final = 0.001
 _AGAIN_S: Final = 0.2
 
 _log = logging.getLogger("overlay")
@@ -75,7 +72,7 @@ def run(config: Config, files: Sequence[Path], inherited: Inherited | None) -> i
 
 
 async def _serve(config: Config, files: Sequence[Path], inherited: Inherited | None) -> int:
-    sys.setswitchinterval(_SWITCH_S)
+    interpreter.prepare()
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="overlay"))
     stop = asyncio.Event()
@@ -92,7 +89,7 @@ async def _serve(config: Config, files: Sequence[Path], inherited: Inherited | N
         lifecycle = Lifecycle()
         app = application(running.services, running.web, lifecycle, now_s=running.now_s, metrics=running.metrics)
         lines = sys.stderr if config.server.access_log else None
-        gc.freeze()  # what is here stays: it need not be looked through, 70 ms each time, while pages wait
+        interpreter.settle()
         served = runner(app, shutdown_timeout_s=_LAST_S, access_log=lines, log_form=LogForm(config.server.log))
         await served.setup()
         stack.push_async_callback(served.cleanup)
