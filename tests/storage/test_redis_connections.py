@@ -12,7 +12,9 @@ from redis.exceptions import MovedError
 
 from overlay.domain.errors import InvalidConfig, LedgerUnavailable
 from overlay.domain.names import MAIN
+from overlay.storage.redis_connections import RedisConnections
 from overlay.storage.redis_layout import Keys
+from overlay.storage.redis_sockets import Reply
 from tests.ledgers import open_ledger
 from tests.redis_servers import (
     HOST,
@@ -226,9 +228,7 @@ async def test_who_waits_for_a_free_connection_does_not_cost_the_others_theirs(o
     """All are in use, and healthy: a Redis that is slow for many needs no storm of new ones."""
     async with open_ledger(own_redis.url, prefix=PREFIX) as ledger:
         connections = ledger._link._connections
-        long = [("BLPOP", "line", LONG_S)]
-        using = [asyncio.ensure_future(connections.exchange(long, patience_s=LONG_S)) for _ in range(CONNECTIONS)]
-        await asyncio.to_thread(own_redis.wait_for, lambda: _blocked(own_redis) == CONNECTIONS, "to hold them up")
+        using = await _all_in_use(connections, own_redis)
         with pytest.raises(LedgerUnavailable, match="too many wait for the ledger's Redis") as caught:
             await connections.exchange([("PING",)], patience_s=0.05)
         assert f"all {CONNECTIONS} connections to it were in use" in caught.value.why
@@ -241,9 +241,7 @@ async def test_who_got_a_connection_late_says_nothing_of_the_server(own_redis: R
     """It waited in line for most of its time; what was left may be too short for a server that is well."""
     async with open_ledger(own_redis.url, prefix=PREFIX) as ledger:
         connections = ledger._link._connections
-        long = [("BLPOP", "line", LONG_S)]
-        using = [asyncio.ensure_future(connections.exchange(long, patience_s=LONG_S)) for _ in range(CONNECTIONS)]
-        await asyncio.to_thread(own_redis.wait_for, lambda: _blocked(own_redis) == CONNECTIONS, "to hold them up")
+        using = await _all_in_use(connections, own_redis)
         late = asyncio.ensure_future(connections.exchange([("BLPOP", "other", LONG_S)], patience_s=0.6))
         await asyncio.sleep(0.4)
         own_redis.call("RPUSH", "line", *map(str, range(CONNECTIONS)))
@@ -251,6 +249,15 @@ async def test_who_got_a_connection_late_says_nothing_of_the_server(own_redis: R
         with pytest.raises(LedgerUnavailable, match="too many wait for the ledger's Redis"):
             await late
         assert len(connections._idle) == CONNECTIONS - 1  # its own: an answer might still come
+
+
+async def _all_in_use(connections: RedisConnections, server: RedisServer) -> "list[asyncio.Task[list[Reply]]]":
+    """Let every connection wait for what is pushed to `line`."""
+    long = [("BLPOP", "line", LONG_S)]
+    asked = (connections.exchange(long, patience_s=LONG_S) for _ in range(CONNECTIONS))
+    using = [asyncio.get_running_loop().create_task(one) for one in asked]
+    await asyncio.to_thread(server.wait_for, lambda: _blocked(server) == CONNECTIONS, "to hold them up")
+    return using
 
 
 def _blocked(server: RedisServer) -> int:
