@@ -8,12 +8,14 @@ import os
 import signal
 import urllib.request
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from overlay.config.tables import StoreConfig
 from tests.redis_servers import RedisServer, cluster, redis_binary, running, valkey_binary
-from tests.s3_server import S3Server, other_s3_server, s3_server_in
+from tests.s3_server import REGION, S3Server, other_s3_server, s3_server_in
 
 CI = os.environ.get("CI", "").lower() in {"1", "true"}
 FULL = os.environ.get("FULL", "") not in {"", "0"}
@@ -49,6 +51,21 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         return
     with s3_server_in(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+@pytest.fixture
+def s3_store(s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoreConfig:
+    """Configure a store on that server, below a prefix of the test's own; boto3's own chain finds the credentials."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+    return StoreConfig(
+        kind="s3",
+        bucket=s3_server.bucket,
+        prefix=tmp_path.name,
+        endpoint_url=s3_server.endpoint_url,
+        region=REGION,
+        addressing="path",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,8 @@
 
 import asyncio
 import hashlib
+from dataclasses import replace
 from pathlib import Path
-
-import pytest
 
 from overlay.config.tables import LedgerConfig, StoreConfig
 from tests.builders import Built, wheel
@@ -12,7 +11,7 @@ from tests.e2e.promoting import demo, scripted
 from tests.pypi.builders import FLAG_DAY, flag_day
 from tests.pypi.orders import TOKEN, WrongDigest, live
 from tests.redis_servers import RedisServer
-from tests.s3_server import REGION, S3Server
+from tests.s3_server import S3Server
 
 
 async def test_a_release_goes_live_as_it_was_staged(tmp_path: Path) -> None:
@@ -65,21 +64,11 @@ async def test_bytes_that_changed_in_the_store_are_not_pushed(tmp_path: Path) ->
 
 
 async def test_bytes_that_changed_in_the_bucket_are_not_pushed(
-    tmp_path: Path, s3_server: S3Server, valkey_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, s3_server: S3Server, s3_store: StoreConfig, valkey_server: RedisServer
 ) -> None:
     """Likewise with files in S3: what the bucket says of an object is not asked."""
     built, prefix = demo(), tmp_path.name
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
-    store = StoreConfig(
-        kind="s3",
-        path=str(tmp_path / "overlay"),
-        bucket=s3_server.bucket,
-        prefix=prefix,
-        endpoint_url=s3_server.endpoint_url,
-        region=REGION,
-        addressing="path",
-    )
+    store = replace(s3_store, path=str(tmp_path / "overlay"))
     ledger = LedgerConfig(kind="redis", url=valkey_server.url, prefix=prefix)
     async with scripted(tmp_path, built, store=store, ledger=ledger) as (pypi, stage):
         altered = await asyncio.to_thread(alter, s3_server, f"{prefix}/blobs/", built[1])

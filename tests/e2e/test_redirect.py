@@ -14,7 +14,7 @@ from tests.e2e.readings import fetch, listed, path_of, withdraw
 from tests.fakes.index import ScriptedIndex
 from tests.redis_servers import RedisServer
 from tests.running import Running, config_for, running
-from tests.s3_server import REGION, S3Server
+from tests.s3_server import S3Server
 
 READY_S = 60
 WHEEL = wheel("demo", "1.0+cpu", payload=bytes(range(256)) * 400)
@@ -22,21 +22,9 @@ SDIST = sdist("demo", "1.0+cpu")
 
 
 @pytest.fixture
-async def overlay(
-    s3_server: S3Server, valkey_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Running]:
+async def overlay(s3_store: StoreConfig, valkey_server: RedisServer, tmp_path: Path) -> AsyncIterator[Running]:
     """An overlay in the distributed form, with both files staged."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
-    store = StoreConfig(
-        kind="s3",
-        bucket=s3_server.bucket,
-        prefix=tmp_path.name,
-        endpoint_url=s3_server.endpoint_url,
-        region=REGION,
-        addressing="path",
-        downloads="redirect",
-    )
+    store = replace(s3_store, downloads="redirect")
     ledger = LedgerConfig(kind="redis", url=valkey_server.url, prefix=tmp_path.name)
     async with ScriptedIndex() as index:
         config = replace(config_for(tmp_path, index.simple_url), store=store, ledger=ledger)

@@ -19,7 +19,6 @@ from tests.fakes.index import ScriptedIndex
 from tests.redis_proxy import Proxy, proxied
 from tests.redis_servers import RedisServer
 from tests.running import Running, basic, config_for, running
-from tests.s3_server import REGION, S3Server
 from tests.staged import DEMO
 
 SILENT_S: Final = 1.0  # design §8
@@ -59,31 +58,20 @@ async def refused_in_s(
 )
 async def test_a_redis_that_is_slow_and_then_silent_is_waited_for_once(
     own_redis: RedisServer,
-    s3_server: S3Server,
+    s3_store: StoreConfig,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     what: str,
     *,
     is_open: bool,
 ) -> None:
     """A page asks for the revisions before it asks for the files; where reading is closed, for the token before."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
-    store = StoreConfig(
-        kind="s3",
-        bucket=s3_server.bucket,
-        prefix=tmp_path.name,
-        endpoint_url=s3_server.endpoint_url,
-        region=REGION,
-        addressing="path",
-    )
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(proxied(own_redis.port))
         index = await stack.enter_async_context(ScriptedIndex())
         index.add(wheel("demo", "0.9"))
         config = config_for(tmp_path, index.simple_url)
         ledger = LedgerConfig(kind="redis", url=proxy.url, prefix="silent")
-        config = dataclasses.replace(config, store=store, ledger=ledger, read=ReadConfig(open=is_open))
+        config = dataclasses.replace(config, store=s3_store, ledger=ledger, read=ReadConfig(open=is_open))
         overlay = await stack.enter_async_context(running(config))
         await _answers(overlay, "/-/ready", {})
         assert (await overlay.upload(NEW)).status == 200

@@ -15,7 +15,6 @@ from tests.fakes.index import ScriptedIndex
 from tests.ledgers import open_ledger
 from tests.redis_servers import RedisServer, valkey_binary
 from tests.running import config_for
-from tests.s3_server import REGION, S3Server
 
 PATIENCE_S: Final = 0.7
 LIMIT_S: Final = 60.0
@@ -74,23 +73,13 @@ async def test_one_that_is_told_to_evict_is_refused_within_a_minute(own_redis: R
 
 
 async def test_one_that_evicts_and_comes_after_the_start_ends_the_process(
-    s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3_store: StoreConfig, tmp_path: Path
 ) -> None:
     """With the sentence that would have ended the start."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
     server = RedisServer(valkey_binary(), tmp_path, config="maxmemory-policy allkeys-lru\n")
-    store = StoreConfig(
-        kind="s3",
-        bucket=s3_server.bucket,
-        prefix=tmp_path.name,
-        endpoint_url=s3_server.endpoint_url,
-        region=REGION,
-        addressing="path",
-    )
     ledger = LedgerConfig(kind="redis", url=server.url, prefix=tmp_path.name)
     async with ScriptedIndex() as index:
-        config = dataclasses.replace(config_for(tmp_path, index.simple_url), store=store, ledger=ledger)
+        config = dataclasses.replace(config_for(tmp_path, index.simple_url), store=s3_store, ledger=ledger)
         async with wired(config) as made:
             assert not any(task.done() for task in made.watched)
             await asyncio.to_thread(server.start)

@@ -2,11 +2,11 @@
 
 from contextlib import aclosing
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from botocore.utils import parse_timestamp
 
+from overlay.config.tables import StoreConfig
 from overlay.storage.documents_s3 import S3Documents
 from overlay.storage.s3_client import open_bucket
 from overlay.storage.s3_session import read_time
@@ -30,16 +30,10 @@ def test_times_are_what_botocore_reads(written: str) -> None:
     assert read_time(written) == parse_timestamp(written)
 
 
-async def test_a_listing_has_its_times_from_python(
-    s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_listing_has_its_times_from_python(s3_server: S3Server, s3_store: StoreConfig) -> None:
     """Those of dateutil are as true, and took 43 % of a listing's time."""
-    credentials = s3_server.session.get_credentials()
-    assert credentials is not None
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", credentials.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", credentials.secret_key)
     before = datetime.now(UTC)
-    async with open_bucket(s3_server.settings(tmp_path.name)) as bucket:
+    async with open_bucket(s3_server.settings(s3_store.prefix)) as bucket:
         await S3Documents(bucket).put("one", b"{}")
         async with aclosing(bucket.pages("listing", "")) as pages:
             ((key, found),) = [entry async for page in pages for entry in page]
