@@ -90,9 +90,9 @@ class S3Writer:
         await self._bucket.take(self._places, self._doing(), limit_s=_WAITS * self._bucket.patience_s)
         self._begun += 1
         with memoryview(self._buffer) as view:
-            body = bytes(view[:PART_BYTES])
+            part = BytesIO(view[:PART_BYTES])
         del self._buffer[:PART_BYTES]
-        self._under_way.add(asyncio.ensure_future(self._sent(self._begun, body)))
+        self._under_way.add(asyncio.ensure_future(self._sent(self._begun, part)))
 
     async def _room(self, most: int) -> None:
         """Wait until at most `most` parts are under way. Raises what one of them raised."""
@@ -102,9 +102,9 @@ class S3Writer:
                 if failure is not None:
                     raise failure
 
-    async def _sent(self, number: int, body: bytes) -> None:
+    async def _sent(self, number: int, part: BytesIO) -> None:
         try:
-            self._tags[number] = await self._bucket.run(self._doing(), partial(self._upload_part, number, body))
+            self._tags[number] = await self._bucket.run(self._doing(), partial(self._upload_part, number, part))
         finally:
             self._places.release()
 
@@ -119,15 +119,20 @@ class S3Writer:
         )
         self._upload_id = begun["UploadId"]
 
-    def _upload_part(self, number: int, body: bytes) -> str:
+    def _upload_part(self, number: int, part: BytesIO) -> str:
+        """Send a part and let it go: closed, it holds no memory, whatever still holds it.
+
+        That is boto3, whose requests lie in cycles, and the pool's thread, which drops its work after it is known
+        to be done.
+        """
         bucket = self._bucket
-        with BytesIO(body) as stream:  # closed, it lets the part go; boto3's requests lie in cycles that hold it on
+        with part:
             sent = bucket.client.upload_part(
                 Bucket=bucket.name,
                 Key=bucket.full(self._key),
                 UploadId=self._upload_id,
                 PartNumber=number,
-                Body=stream,
+                Body=part,
             )
         return sent["ETag"]
 
