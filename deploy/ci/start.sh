@@ -16,7 +16,7 @@ OVERLAY_ADMIN_TOKEN=ovl_$(od -An -N20 -tx1 /dev/urandom | tr -d ' \n')
 [ -z "${GITHUB_ACTIONS:-}" ] || echo "::add-mask::$OVERLAY_ADMIN_TOKEN"
 [ -n "${OVERLAY_UPSTREAM_UPLOAD_URL:-}" ] || unset OVERLAY_UPSTREAM_UPLOAD_URL
 export OVERLAY_ADMIN_TOKEN
-log=$scratch/overlay.log
+log=$(mktemp "$scratch/overlay-log.XXXXXX") # there before it is read, and no other overlay's
 RUNNER_TRACKING_ID='' nohup "$scratch/overlay-ci/bin/overlay" serve --port 0 --with "${staged[@]}" >"$log" 2>&1 </dev/null &
 server=$!
 for _ in $(seq 600); do

@@ -40,6 +40,7 @@ async def test_the_steps_promote_without_any_server(tmp_path: Path) -> None:
         assert code == 0, said
         made.take_over()
         assert made.environment["OVERLAY_TOKEN"] not in said
+        assert len([*tmp_path.glob("overlay-log.*")]) == 2  # an address is read from the log of its own overlay
         code, said = await made.run("promote.sh")
         assert code == 0, said
         assert (await pypi.recording()).stored() == [one.filename for one in built]
