@@ -67,6 +67,8 @@ class _Course:
     """In which it asked last; None while it waits for its turn."""
     began_s: float = 0.0
     """When its turn came, by the monotonic clock."""
+    parted: AskError | TryAgainError | None = None
+    """Why it is sent again, where its keys are parted."""
 
     def tells(self, patience_s: float) -> bool:
         """Say whether its silence says anything of the server: it was given the better part of the time."""
@@ -102,6 +104,8 @@ class RedisConnections:
         except FAILURES as err:
             if isinstance(err, TimeoutError) and not course.tells(patience_s):
                 raise LedgerUnavailable(_BUSY, why=self._causes.failed(_ALL_IN_USE, at_s=time.monotonic())) from err
+            if isinstance(err, TimeoutError) and course.parted is not None:  # it answers; the time is up
+                raise self.failed(_SILENT, course.parted) from err
             if course.generation is not None:
                 await self._give_up(course.generation)
             found = self._target.form is not Form.SINGLE and self._asked is not None
@@ -140,6 +144,7 @@ class RedisConnections:
             redirection = _redirection(replies)
             if isinstance(redirection, MovedError):
                 await self._move(_named(redirection, asked), generation)
+                course.parted = None
                 attempts += 1
                 continue
             if isinstance(redirection, AskError):
@@ -147,6 +152,7 @@ class RedisConnections:
                 redirection = _redirection(replies)
             if redirection is None or time.monotonic() + _PAUSE_S > ends_at_s:
                 return replies
+            course.parted = redirection
             await asyncio.sleep(_PAUSE_S)
         raise NoPrimary("its nodes name each other")
 

@@ -12,7 +12,8 @@ from overlay.domain.errors import LedgerUnavailable
 from overlay.storage.ledger_redis import RedisLedger
 from overlay.storage.redis_layout import Keys
 from tests.ledgers import NOW_US, open_ledger, stage
-from tests.redis_servers import HOST, RedisServer, cluster, cluster_url, valkey_binary
+from tests.ports import HOST
+from tests.redis_servers import RedisServer, cluster, cluster_url, valkey_binary
 from tests.staged import staged_file, token
 
 PREFIX: Final = "moving"
@@ -116,6 +117,23 @@ async def test_a_move_that_takes_long_is_named(servers: list[RedisServer], move:
         with pytest.raises(LedgerUnavailable) as caught:
             await hasty.tokens()
         assert "a cluster's slot is being moved" in caught.value.why
+
+
+async def test_a_move_is_named_though_the_last_question_had_no_answer(servers: list[RedisServer], move: Move) -> None:
+    """The request's time ends while it asks once more."""
+    move.begin()
+    move.take(Keys(PREFIX).ready)
+    async with open_ledger(cluster_url(servers), prefix=PREFIX, patience_s=1.0) as hasty:
+        asking = asyncio.ensure_future(hasty.tokens())
+        await asyncio.to_thread(move.source.wait_for, lambda: move.answers("TRYAGAIN") > 0, "to refuse")
+        move.source.pause()
+        with pytest.raises(LedgerUnavailable) as caught:
+            await asking
+        move.source.resume()
+        assert "a cluster's slot is being moved" in caught.value.why
+        move.take_all()
+        move.end()
+        assert await hasty.tokens() == (token(),)
 
 
 async def test_a_user_who_may_not_follow_the_keys_is_named(servers: list[RedisServer], move: Move) -> None:
