@@ -7,7 +7,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.redis_servers import RedisServer, free_port, valkey_binary
+from tests.ports import free_port
+from tests.redis_servers import RedisServer, valkey_binary
 from tests.redis_servers import running as redis_running
 from tests.s3_server import REGION, SeaweedFS, s3_server_in
 from tests.served import Served

@@ -16,7 +16,7 @@ from typing import Final
 
 import pytest
 
-from tests.redis_servers import HOST, free_port
+from tests.ports import HOST, free_port
 
 CONFIGURATION: Final = Path(__file__).parent.parent / "deploy" / "nginx.conf"
 _SERVERS: Final = re.compile(r"(?:^ *server overlay-\d:8080(?P<parameters>[^;]*);\n)+", re.MULTILINE)

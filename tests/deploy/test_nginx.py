@@ -14,7 +14,7 @@ from aiohttp import web
 
 from tests.deploy.backends import LIMIT_S, always, backend, hang_up
 from tests.nginx import checked, nginx_in_front_of, written
-from tests.redis_servers import HOST, free_port
+from tests.ports import HOST, free_port
 
 MIB = 1024 * 1024
 METRICS = (

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from tests.deploy.backends import Backend, backend
 from tests.nginx import nginx_in_front_of
-from tests.redis_servers import HOST
+from tests.ports import HOST
 
 PAGE, FILE, SECRET = "/simple/demo/", "/files/demo/id/demo-1.0.tar.gz", "/s/st_x/simple/demo/"
 HTML, JSON = "text/html", "application/vnd.pypi.simple.v1+json"

@@ -15,7 +15,7 @@ import pytest
 from overlay.domain.page import Format
 from tests.builders import wheel
 from tests.fakes.index import ScriptedIndex
-from tests.redis_servers import free_port
+from tests.ports import free_port
 from tests.running import basic, form
 
 pytestmark = pytest.mark.hosts

@@ -47,6 +47,7 @@ class Verdict:
     def __str__(self) -> str:
         lines = [f"seed {self.seed}: {len(self.history.acts)} acts and {len(self.history.faults)} faults"]
         lines[0] += f" in {self.took_s:.0f} s, {len(self.problems)} problems"
+        lines[0] += "".join(f"; {problem.sentence}" for problem in self.problems[:_SHOWN])  # a summary shows this line
         lines += [f"  {count:6} {what}" for what, count in self.history.tally().items()]
         waits = [fault.well_s - fault.ended_s for fault in self.history.faults]
         lines.append(f"  all well {max(waits, default=0):.1f} s after a fault at the latest")

@@ -23,8 +23,9 @@ from overlay.storage.redis_lead import LEASE_MS
 from overlay.storage.redis_link import PATIENCE_S, server_problems
 from tests.fakes.documents import MemoryDocuments
 from tests.ledgers import NOW_US, entry, open_ledger, stage
+from tests.ports import HOST, free_port
 from tests.redis_proxy import Proxy, proxied
-from tests.redis_servers import HOST, RedisServer, cluster_url, free_port, replicated, valkey_binary
+from tests.redis_servers import RedisServer, cluster_url, replicated, valkey_binary
 from tests.staged import DEMO, claim_for, staged_file, token, upload_of
 
 PREFIX: Final = "faults"

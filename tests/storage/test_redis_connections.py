@@ -16,17 +16,8 @@ from overlay.storage.redis_connections import RedisConnections
 from overlay.storage.redis_layout import Keys
 from overlay.storage.redis_sockets import Reply
 from tests.ledgers import open_ledger
-from tests.redis_servers import (
-    HOST,
-    SERVICE,
-    RedisServer,
-    cluster,
-    cluster_url,
-    free_port,
-    replicated,
-    running,
-    valkey_binary,
-)
+from tests.ports import HOST, free_port
+from tests.redis_servers import SERVICE, RedisServer, cluster, cluster_url, replicated, running, valkey_binary
 from tests.staged import DEMO, staged_file, token
 
 PREFIX: Final = "found"

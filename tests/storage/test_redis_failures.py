@@ -16,7 +16,8 @@ from overlay.storage.ledger_redis import RedisLedger
 from overlay.storage.redis_failures import QUIET_S, Causes
 from overlay.wiring.checking import questions
 from tests.ledgers import open_ledger, stage
-from tests.redis_servers import HOST, RedisServer, free_port
+from tests.ports import HOST, free_port
+from tests.redis_servers import RedisServer
 from tests.staged import staged_file
 
 SECRET = "s3cret"

@@ -12,7 +12,8 @@ from overlay.domain.ledger_port import Ending
 from overlay.domain.names import MAIN
 from overlay.domain.stage import Reason
 from tests.ledgers import NOW_US, open_ledger, stage
-from tests.redis_servers import HOST, RedisServer, redis_binary, replicated, running, valkey_binary
+from tests.ports import HOST
+from tests.redis_servers import RedisServer, redis_binary, replicated, running, valkey_binary
 from tests.staged import DEMO, claim_for, staged_file, token
 
 ROOT: Final = Path(__file__).parents[2]
