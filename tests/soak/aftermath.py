@@ -3,11 +3,12 @@
 import asyncio
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -18,6 +19,7 @@ from overlay.domain.stage import Reason
 from overlay.storage.redis_layout import Keys
 from tests.distributed import Backing
 from tests.running import ADMIN, basic
+from tests.served import Served
 from tests.soak.clients import Client, World
 from tests.soak.faults import RECOVERY_LIMIT_S
 from tests.soak.history import Act, Shown
@@ -31,6 +33,10 @@ _LOOK_S: Final = 0.1
 _AT_ONCE: Final = 8
 _BYTES_READ: Final = 40
 """Files whose bytes are fetched once more at the end."""
+_TRIES: Final = 5
+_AGAIN_S: Final = 0.5
+_UNAVAILABLE: Final = 503
+"""Not the end of anything: a worker that got no processor for 0.7 s gives Redis up. Each one counts in the rules."""
 
 State = dict[str, Shown | None]
 
@@ -59,14 +65,14 @@ class Aftermath:
             documents = await asyncio.to_thread(self._read_documents)
             found += self._lost(documents)
             found += _different(state, documents)
-            await self._sweep()
+            found += await self._sweep()
             found += await asyncio.to_thread(self._strays, documents)
             found += await self._unreadable(client, state)
             await asyncio.to_thread(self._backing.redis.call, "FLUSHALL")
             await self._rebuilt()
             if await self._agreed(client, found) != state:
                 found.append(Problem("a rebuild shows something else than was shown before it", ()))
-        found += self._spooled()
+        found += await self._spooled()
         return found
 
     async def _reconciled(self) -> None:
@@ -91,7 +97,9 @@ class Aftermath:
 
         async def everywhere(project: Project) -> list[Act]:
             async with places:
-                return [await client.page(project, host, "json") for host in sorted(self._world.hosts)]
+                return [
+                    await _answered(partial(client.page, project, host, "json")) for host in sorted(self._world.hosts)
+                ]
 
         state: State = {}
         for acts in await asyncio.gather(*map(everywhere, self._world.scenario.projects)):
@@ -100,13 +108,19 @@ class Aftermath:
             state |= acts[0].shown
         return state
 
-    async def _sweep(self) -> None:
-        host = self._world.hosts["a"]
-        async with (
-            aiohttp.ClientSession(headers=basic(ADMIN)) as session,
-            session.post(f"{host.url}/api/v1/sweep", json={"older_than_s": 0}) as answer,
-        ):
-            assert answer.status == 200, await answer.text()
+    async def _sweep(self) -> list[Problem]:
+        url = f"{self._world.hosts['a'].url}/api/v1/sweep"
+        said = ""
+        async with aiohttp.ClientSession(headers=basic(ADMIN)) as session:
+            for _ in range(_TRIES):
+                async with session.post(url, json={"older_than_s": 0}) as answer:
+                    if answer.status == 200:
+                        return []
+                    said = f"{answer.status}: {await answer.text()}"
+                    if answer.status != _UNAVAILABLE:
+                        break
+                await asyncio.sleep(_AGAIN_S)
+        return [Problem(f"the sweep was answered {said}", ())]
 
     async def _unreadable(self, client: Client, state: State) -> list[Problem]:
         """Fetch files that are listed; whether the bytes are right the client says."""
@@ -115,7 +129,7 @@ class Aftermath:
             Link(name.split("-")[0].replace("_", "-"), name, one.upload, one.sha256)
             for name, one in listed[-_BYTES_READ:]
         ]
-        acts = [await client.file(link, "b") for link in links]
+        acts = [await _answered(partial(client.file, link, "b")) for link in links]
         return [Problem("a file that is listed cannot be read", (act,)) for act in acts if act.status != 200]
 
     def _read_documents(self) -> Documents:
@@ -170,13 +184,32 @@ class Aftermath:
             if act.kind in {"upload", "add"} and act.status == 200 and act.sha256 not in kept:
                 yield Problem(f"{act.filename}: an acknowledged upload is in no document", (act,))
 
-    def _spooled(self) -> Iterator[Problem]:
+    async def _spooled(self) -> list[Problem]:
+        """Find what killed workers left; a new one clears it away as soon as it starts."""
+        found = []
         for name, host in self._world.hosts.items():
-            left = [path for path in host.store.parent.glob(f"{name}-local/*/spool/*") if path.is_file()]
+            ends_s = self._world.now_s() + RECOVERY_LIMIT_S
+            while (left := _spool(name, host)) and self._world.now_s() < ends_s:
+                await asyncio.sleep(_LOOK_S)
             if left:
-                yield Problem(f"the spool of host {name} holds {left}", ())
+                found.append(Problem(f"the spool of host {name} holds {left}", ()))
             if "Traceback" in host.log:
-                yield Problem(f"host {name} logged an error that it did not expect", ())
+                found.append(Problem(f"host {name} logged an error that it did not expect", ()))
+        return found
+
+
+def _spool(name: str, host: Served) -> list[Path]:
+    return [path for path in host.store.parent.glob(f"{name}-local/*/spool/*") if path.is_file()]
+
+
+async def _answered(ask: Callable[[], Awaitable[Act]]) -> Act:
+    """Ask once more, a few times, while the answer is a 503; the history has each."""
+    for _ in range(_TRIES - 1):
+        act = await ask()
+        if act.status != _UNAVAILABLE:
+            return act
+        await asyncio.sleep(_AGAIN_S)
+    return await ask()
 
 
 def _different(state: State, documents: Documents) -> Iterator[Problem]:

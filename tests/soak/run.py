@@ -4,10 +4,11 @@ import asyncio
 import math
 import random
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import aiohttp
 import msgspec
@@ -31,6 +32,10 @@ HARD_FROM_S: Final = 120.0
 CALM_S: Final = 2.0
 RECONCILE_S: Final = 3
 """Often, so that it meets everything else."""
+STALL_S: Final = 0.35
+"""Half of a worker's patience with Redis: where this process stood still for longer, so may they have."""
+_LOOK_S: Final = 0.1
+_AFTER_S: Final = 1.0
 _SHOWN: Final = 5
 _AROUND_S: Final = 1.5
 
@@ -84,14 +89,15 @@ async def soak(folder: Path, *, seed: int, seconds: float, names: int = NAMES, w
                 now_s=lambda: time.monotonic() - began_s,
                 adder=await _adder(started["a"]),
             )
+            stack.callback(asyncio.create_task(watch(history, world.now_s)).cancel)
             faults = Faults(world, backing, random.Random(f"{seed} faults"), hard=seconds >= HARD_FROM_S)
             found = []
             try:
                 await _busy(world, faults, seed, seconds, writers)
                 if all(math.isfinite(fault.well_s) for fault in history.faults):
                     found = await Aftermath(world, backing).problems()
-            except TimeoutError as err:
-                found = [Problem(f"in the end something took too long: {err!r}", ())]
+            except* TimeoutError as late:  # a group of tasks raises a group
+                found = [Problem(f"something took too long: {late!r}", ())]
             finally:
                 history.write(folder / "history.jsonl")
     found += problems(history, world.scenario.projects)
@@ -107,6 +113,17 @@ async def _adder(host: Served) -> str:
     ):
         assert answer.ok, await answer.text()
         return str((await answer.json())["text"])
+
+
+async def watch(history: History, now_s: Callable[[], float]) -> NoReturn:
+    """Note as a fault, until cancelled, each time when the machine let this process stand still for `STALL_S`."""
+    while True:
+        began_s = now_s()
+        await asyncio.sleep(_LOOK_S)
+        ended_s = now_s()
+        if ended_s - began_s > _LOOK_S + STALL_S:
+            stall = Fault("the machine stalls", ("redis",), began_s, ended_s=ended_s, well_s=ended_s + _AFTER_S)
+            history.faults.append(stall)
 
 
 async def _busy(world: World, faults: Faults, seed: int, seconds: float, writers: int) -> None:
