@@ -1,12 +1,15 @@
 """Every StageLedger there is, for the suites that all of them pass; each one made is fresh and not loaded."""
 
+import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import pytest
 
+from overlay.domain.errors import LedgerUnavailable
 from overlay.domain.ledger_port import StageLedger
 from overlay.domain.names import NormalizedName, UploadId
 from overlay.domain.stage import Entry, Staged, StagedFile
@@ -18,6 +21,9 @@ from tests.staged import DEMO
 
 NOW_US: Final = 1_700_000_000_000_000
 _PATIENCE_S: Final = 30.0  # longer than any pause that is only load
+_ANSWERED_S: Final = 60.0
+_ASKED_EVERY_S: Final = 0.05
+Answer = TypeVar("Answer")
 
 
 class MakeLedger(Protocol):
@@ -91,6 +97,21 @@ def open_ledger(
         now_us=now_us,
         patience_s=patience_s,
     )
+
+
+async def answered(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Ask until it is answered, as those do whose requests fail: repeating is safe.
+
+    Raises LedgerUnavailable after a minute of that.
+    """
+    ends_at_s = time.monotonic() + _ANSWERED_S
+    while True:
+        try:
+            return await ask()
+        except LedgerUnavailable:
+            if time.monotonic() > ends_at_s:
+                raise
+        await asyncio.sleep(_ASKED_EVERY_S)
 
 
 async def entry(ledger: StageLedger, upload: UploadId, project: NormalizedName = DEMO) -> Entry:

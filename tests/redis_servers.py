@@ -22,6 +22,10 @@ SERVICE: Final = "overlay-primary"
 _START_S: Final = 20.0
 _LOOK_S: Final = 0.02
 _SLOTS: Final = 16384
+_MEET_EVERY_S: Final = 2.0
+# Longer than a loaded machine stalls: nobody is given up for dead unless a test wants it.
+_ALIVE_MS: Final = 15_000
+_GONE_MS: Final = 500
 
 
 class RedisServer:
@@ -143,20 +147,36 @@ def cluster(binary: str, folder: Path, nodes: int = 3) -> Iterator[list[RedisSer
         buses = [free_port() for _ in range(nodes)]
         for number, bus in enumerate(buses):
             options = ["--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{number}.conf"]
-            options += ["--cluster-node-timeout", "2000", "--cluster-port", str(bus)]
+            options += ["--cluster-node-timeout", str(_ALIVE_MS), "--cluster-port", str(bus)]
             servers.append(stack.enter_context(running(RedisServer(binary, folder, options))))
         for number, server in enumerate(servers):
             first, last = _SLOTS * number // nodes, _SLOTS * (number + 1) // nodes - 1
             server.call("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
             server.call("CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
-            server.call("CLUSTER", "MEET", HOST, str(servers[0].port), str(buses[0]))
-        for server in servers:
-            server.wait_for(lambda server=server: _agrees(server, nodes), "to join the cluster")  # type: ignore[misc]
+        joined = _joined(servers[0], servers[1:], meet=(HOST, str(servers[0].port), str(buses[0])))
+        servers[0].wait_for(joined, "to be one cluster")
         yield servers
 
 
 def cluster_url(servers: Sequence[RedisServer]) -> str:
     return f"redis+cluster://{','.join(f'{HOST}:{server.port}' for server in servers)}"
+
+
+def _joined(first: RedisServer, others: Sequence[RedisServer], *, meet: Sequence[str]) -> Callable[[], bool]:
+    """Let the others meet the first, and again until all agree: of a handshake that is broken off nothing is left."""
+    met_at_s = -_MEET_EVERY_S
+
+    def joined() -> bool:
+        nonlocal met_at_s
+        if all(_agrees(server, 1 + len(others)) for server in (first, *others)):
+            return True
+        if time.monotonic() - met_at_s >= _MEET_EVERY_S:
+            for server in others:
+                server.call("CLUSTER", "MEET", *meet)
+            met_at_s = time.monotonic()
+        return False
+
+    return joined
 
 
 def _agrees(server: RedisServer, nodes: int) -> bool:
@@ -167,7 +187,7 @@ def _agrees(server: RedisServer, nodes: int) -> bool:
 
 
 class Replicated:
-    """A primary, its replica, and a Sentinel that promotes the replica when the primary is gone."""
+    """A primary, its replica, and a Sentinel that promotes the replica when that is waited for: the primary is gone."""
 
     def __init__(self, primary: RedisServer, replica: RedisServer, sentinel: RedisServer) -> None:
         self.primary = primary
@@ -196,6 +216,8 @@ class Replicated:
         )
 
     def wait_for_promotion(self) -> None:
+        # Only now: else a stall of the machine would promote the replica unasked.
+        self.sentinel.call("SENTINEL", "SET", SERVICE, "down-after-milliseconds", str(_GONE_MS))
         self.replica.wait_for(lambda: self.replica.info("replication").get("role") == "master", "to be promoted")
         port = str(self.replica.port).encode()
         self.sentinel.wait_for(lambda: port in self._named(), "to name the new primary")
@@ -213,7 +235,7 @@ def replicated(binary: str, folder: Path) -> Iterator[Replicated]:
         replica = stack.enter_context(running(RedisServer(binary, folder, ["--replicaof", f"{HOST} {primary.port}"])))
         config = (
             f"sentinel monitor {SERVICE} {HOST} {primary.port} 1\n"
-            f"sentinel down-after-milliseconds {SERVICE} 500\n"
+            f"sentinel down-after-milliseconds {SERVICE} {_ALIVE_MS}\n"
             f"sentinel failover-timeout {SERVICE} 2000\n"
         )
         sentinel = RedisServer(binary, folder, ["--sentinel"], config=config)

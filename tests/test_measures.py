@@ -29,6 +29,7 @@ from tests.s3_server import S3Server
 
 DEMO = project_name("demo")
 NOW_US = 1_700_000_000_000_000
+PATIENCE_S = 30.0  # that it is not answered in time is nobody's subject here
 
 
 class Noted:
@@ -113,10 +114,15 @@ async def test_every_answer_of_upstream_has_its_name(index: ScriptedIndex, noted
 
 async def test_round_trips_to_redis_are_timed(valkey_server: RedisServer, tmp_path: Path, noted: Noted) -> None:
     """A ledger that is not loaded answers, too; one that is not there does not."""
-    now_us, prefix = lambda: NOW_US, tmp_path.name
-    async with redis_ledger(
-        parse(valkey_server.url), prefix=prefix, wait_replicas=0, now_us=now_us, measures=noted
-    ) as ledger:
+    opened = partial(
+        redis_ledger,
+        prefix=tmp_path.name,
+        wait_replicas=0,
+        now_us=lambda: NOW_US,
+        patience_s=PATIENCE_S,
+        measures=noted,
+    )
+    async with opened(parse(valkey_server.url)) as ledger:
         with pytest.raises(LedgerUnavailable):
             await ledger.revisions(DEMO, (MAIN,))
         assert noted.events == [("ledger", True)]
@@ -127,8 +133,7 @@ async def test_round_trips_to_redis_are_timed(valkey_server: RedisServer, tmp_pa
         assert set(noted.events) == {("ledger", True)}
         assert len(noted.events) >= 2
     noted.events.clear()
-    url = f"redis://127.0.0.1:{free_port()}"
-    async with redis_ledger(parse(url), prefix=prefix, wait_replicas=0, now_us=now_us, measures=noted) as ledger:
+    async with opened(parse(f"redis://127.0.0.1:{free_port()}")) as ledger:
         with pytest.raises(LedgerUnavailable):
             await ledger.revisions(DEMO, (MAIN,))
     assert noted.events == [("ledger", False)]

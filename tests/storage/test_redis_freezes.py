@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from overlay.domain.events import EventKind
 from overlay.domain.promotion import Freeze, PromotionId
 from overlay.storage.ledger_redis import RedisLedger
 from overlay.storage.redis_layout import Keys
-from tests.ledgers import NOW_US, LedgerClock, open_ledger, stage
+from tests.ledgers import NOW_US, LedgerClock, answered, open_ledger, stage
 from tests.redis_proxy import Proxy, proxied
 from tests.redis_servers import RedisServer, replicated, running, valkey_binary
 from tests.staged import GIVEN_UP, freeze_of, staged_file
@@ -82,9 +83,9 @@ async def test_a_change_waits_for_replicas_although_it_is_a_repeat(tmp_path: Pat
     """What one Redis alone knows may be lost: whoever is told that a release is frozen may begin to push."""
     with replicated(valkey_binary(), tmp_path) as servers:
         async with open_ledger(servers.url, prefix=PREFIX, wait_replicas=1) as ledger:
-            await ledger.load((FILE,), ())
+            await answered(lambda: ledger.load((FILE,), ()))
             for change in CHANGES:
-                await change(ledger)
+                await answered(partial(change, ledger))
             servers.replica.pause()  # connected, and without news of what comes now
             for change in CHANGES:
                 for _ in range(2):

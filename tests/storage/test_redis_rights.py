@@ -11,7 +11,7 @@ from overlay.domain.errors import LedgerUnavailable
 from overlay.domain.ledger_port import Ending
 from overlay.domain.names import MAIN
 from overlay.domain.stage import Reason
-from tests.ledgers import NOW_US, open_ledger, stage
+from tests.ledgers import NOW_US, answered, open_ledger, stage
 from tests.ports import HOST
 from tests.redis_servers import RedisServer, redis_binary, replicated, running, valkey_binary
 from tests.staged import DEMO, claim_for, staged_file, token
@@ -43,22 +43,23 @@ async def use(url: str, *, wait_replicas: int) -> None:
     one, two = staged_file(1), staged_file(2, filename="demo-2.0.tar.gz")
     async with open_ledger(url, prefix=PREFIX, wait_replicas=wait_replicas) as ledger:
         await ledger.check_server()
-        await ledger.load((one,), (token(),))
-        await ledger.load((one,), (token(),))  # what there was is cleared
-        await ledger.admit(claim_for(two))
-        await stage(ledger, two)
+        for _ in range(2):  # what there was is cleared
+            await answered(lambda: ledger.load((one,), (token(),)))
+        await answered(lambda: ledger.admit(claim_for(two)))
+        await answered(lambda: stage(ledger, two))
         assert (await ledger.index()).files == (one, two)
         assert (await ledger.latest(MAIN, most_projects=1, most_files=2)).projects[0].files == (one, two)
         assert await ledger.revisions(DEMO, (MAIN,))
         assert (await ledger.names((MAIN,)))[1] == (DEMO,)
         assert (await ledger.totals()).files == 2
         assert await ledger.spend("t1", per_minute=1) == 0.0
-        await ledger.mark_live([one.upload_id])
+        await answered(lambda: ledger.mark_live([one.upload_id]))
         assert await ledger.marked_live() == {one.upload_id}
-        await ledger.forget(DEMO, [one.upload_id, two.upload_id], Ending(Reason.LIVE, NOW_US, "bob"))
+        ending = Ending(Reason.LIVE, NOW_US, "bob")
+        await answered(lambda: ledger.forget(DEMO, [one.upload_id, two.upload_id], ending))
         assert len((await ledger.events(0)).events) == 3
-        await ledger.put_token(token())
-        await ledger.drop_token(token().id)
+        await answered(lambda: ledger.put_token(token()))
+        await answered(lambda: ledger.drop_token(token().id))
 
 
 @pytest.mark.parametrize("binary", [valkey_binary(), redis_binary()])

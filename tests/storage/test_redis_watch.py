@@ -16,7 +16,8 @@ from tests.ledgers import open_ledger
 from tests.redis_servers import RedisServer, valkey_binary
 from tests.running import config_for
 
-PATIENCE_S: Final = 0.7
+PATIENCE_S: Final = 30.0  # a look that fails for a stall is not counted
+SHORT_S: Final = 0.3
 LIMIT_S: Final = 60.0
 EVICTING: Final = "maxmemory-policy allkeys-lru"
 
@@ -25,7 +26,7 @@ class Enough(Exception):
     """The test has seen enough looks."""
 
 
-async def looks(server: RedisServer, *happens: str) -> None:
+async def looks(server: RedisServer, *happens: str, patience_s: float = PATIENCE_S) -> None:
     """Watch the server; after each look something happens to it."""
     left = iter(happens)
 
@@ -38,7 +39,7 @@ async def looks(server: RedisServer, *happens: str) -> None:
         elif what:
             server.call("CONFIG", "SET", "maxmemory-policy", what)
 
-    async with open_ledger(server.url, patience_s=PATIENCE_S) as ledger:
+    async with open_ledger(server.url, patience_s=patience_s) as ledger:
         await watch_server(ledger, wait=wait)
 
 
@@ -48,7 +49,7 @@ async def test_one_that_is_fit_may_stay(own_redis: RedisServer) -> None:
         await looks(own_redis, "", "restart", "", "")
     own_redis.pause()
     with pytest.raises(Enough):
-        await looks(own_redis, "", "")
+        await looks(own_redis, "", "", patience_s=SHORT_S)
 
 
 async def test_one_that_evicts_is_refused_when_it_takes_over(tmp_path: Path) -> None:
