@@ -1,13 +1,15 @@
 """Runs the overlay in this process on a loopback port, wired as in production, for tests that speak HTTP to it."""
 
+import asyncio
 import base64
 import dataclasses
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 import aiohttp
 from aiohttp import web
@@ -22,6 +24,9 @@ from overlay.wiring.wired import Wired, wired
 from tests.builders import Built
 
 ADMIN = "ovl_an-operators-own-secret-for-tests-only"
+UPSTREAM_S: Final = 30  # longer than a loaded machine stalls; tests of an upstream that hangs have their own
+_PROBED_S: Final = 60.0
+_PROBED_EVERY_S: Final = 0.05
 
 
 @dataclass
@@ -54,6 +59,20 @@ class Running:
             f"{self.url}{path}", data=form(built, fields), headers=basic(token), allow_redirects=False
         ) as response:
             return Answer(response.status, response.reason or "", await response.text(), dict(response.headers))
+
+    async def probed(self, status: int, **said: str) -> dict[str, str]:
+        """Ask `/-/ready` until it answers with this status, and these parts with these words; return what it says.
+
+        A part that does not answer within a second is said to be down, also where only the machine stalls.
+        """
+        ends_at_s = time.monotonic() + _PROBED_S
+        while True:
+            async with self.get("/-/ready") as response:
+                states: dict[str, str] = json.loads(await response.read())
+            if response.status == status and all(words in states[part] for part, words in said.items()):
+                return states
+            assert time.monotonic() < ends_at_s, (response.status, states)
+            await asyncio.sleep(_PROBED_EVERY_S)
 
     async def token(self, *rights: str, projects: tuple[str, ...] = ("demo",), label: str = "ada") -> str:
         """Mint a token and return its text."""
@@ -99,7 +118,7 @@ def form(built: Built, fields: Mapping[str, str] | None = None) -> aiohttp.FormD
 def config_for(store: Path, upstream_url: str, **changes: object) -> Config:
     """The embedded form on a store of its own; `changes` replace whole tables or top-level keys."""
     config = Config(
-        upstream=UpstreamConfig(url=upstream_url, timeout_s=2),
+        upstream=UpstreamConfig(url=upstream_url, timeout_s=UPSTREAM_S),
         store=StoreConfig(path=str(store)),
         cache=CacheConfig(page_bytes=64 * 1024 * 1024),
         admin_token=ADMIN,

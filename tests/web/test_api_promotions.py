@@ -12,7 +12,7 @@ from overlay.config.tables import Config, PromoteConfig, ReadConfig, UpstreamCon
 from tests.builders import Built, sdist, wheel
 from tests.clock import Clock
 from tests.fakes.index import ScriptedIndex
-from tests.running import ADMIN, Running, config_for, running
+from tests.running import ADMIN, UPSTREAM_S, Running, config_for, running
 from tests.staged import GIVEN_UP
 from tests.web.test_api import Said, call
 
@@ -30,7 +30,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def config(tmp_path: Path, index: ScriptedIndex) -> Config:
-    upstream = UpstreamConfig(url=index.simple_url, upload_url=TARGET, timeout_s=2)
+    upstream = UpstreamConfig(url=index.simple_url, upload_url=TARGET, timeout_s=UPSTREAM_S)
     return config_for(tmp_path / "store", "", upstream=upstream, promote=PromoteConfig(lease_s=30, absent_s=45))
 
 

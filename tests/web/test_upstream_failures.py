@@ -1,6 +1,7 @@
 """When upstream fails: what readers and uploads get, each kind of failure, also after a restart (design §8)."""
 
 import asyncio
+import dataclasses
 import gzip
 import json
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from overlay.config.tables import Config
+from tests.attempts import best_s
 from tests.builders import wheel
 from tests.clock import Clock
 from tests.fakes.index import Answer, ScriptedIndex
@@ -17,6 +19,8 @@ from tests.running import Running, config_for, running
 
 JSON = "application/vnd.pypi.simple.v1+json"
 DAY_S = 86_400
+TIMEOUT_S = 2
+GIVEN_UP_S = 5
 
 
 @pytest.fixture
@@ -138,19 +142,38 @@ async def test_the_last_good_page_survives_a_restart(
         assert (await fetched(overlay, "demo"))[0] == 502
 
 
-async def test_an_upstream_that_hangs_is_given_up_in_time(overlay: Running, index: ScriptedIndex) -> None:
-    """502 within the timeout (2 s here) and below the clients' own; other projects are not held up."""
+async def test_an_upstream_that_hangs_is_given_up_in_time(config: Config, index: ScriptedIndex) -> None:
+    """502 within the timeout and below the clients' own."""
     gate = asyncio.Event()
     index.script("slow", Answer(page(), gate=gate))
+    impatient = dataclasses.replace(config, upstream=dataclasses.replace(config.upstream, timeout_s=TIMEOUT_S))
+    async with running(impatient) as hurried:
+
+        async def given_up_s() -> float:
+            began_s, asked = time.monotonic(), index.count("slow")
+            assert (await fetched(hurried, "slow"))[0] == 502
+            assert index.count("slow") > asked
+            return time.monotonic() - began_s
+
+        try:
+            assert await best_s(given_up_s, limit_s=GIVEN_UP_S) < GIVEN_UP_S
+        finally:
+            gate.set()
+
+
+async def test_an_upstream_that_hangs_holds_up_no_other_project(overlay: Running, index: ScriptedIndex) -> None:
+    """The others have flights of their own."""
+    gate = asyncio.Event()
+    index.script("slow", Answer(page(), gate=gate))
+    slow = asyncio.create_task(fetched(overlay, "slow"))
     try:
-        began = time.monotonic()
-        slow = asyncio.create_task(fetched(overlay, "slow"))
+        while index.count("slow") == 0:
+            await asyncio.sleep(0)
         assert (await fetched(overlay, "warm"))[0] == 200
         assert not slow.done()
-        assert (await slow)[0] == 502
-        assert time.monotonic() - began < 5
     finally:
         gate.set()
+    assert (await slow)[0] == 200
 
 
 async def test_nobody_listens_upstream(overlay: Running, index: ScriptedIndex, clock: Clock) -> None:
