@@ -1,6 +1,7 @@
 """Killed at any instant, the overlay is ready again in seconds (design §8), with ten thousand files staged."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,13 +16,13 @@ from overlay.storage.documents_directory import DirectoryDocuments
 from overlay.storage.files import empty_spool
 from overlay.storage.ledger_memory import MemoryLedger
 from overlay.wiring.wired import wired
+from tests.attempts import best_s
 from tests.fakes.index import ScriptedIndex
 from tests.running import ADMIN
 from tests.served import Served
 from tests.staged import staged_file
 
 FILES: Final = 10_000
-ATTEMPTS: Final = 3  # the best one counts: other work on the machine is no finding
 ENDED: Final = 2_000
 PROJECTS: Final = 500
 REBUILD_LIMIT_S: Final = 3.0
@@ -65,26 +66,35 @@ async def _rebuild_s(root: Path) -> float:
     return took_s
 
 
+async def _wired_s(config: Config) -> float:
+    began = time.process_time()
+    async with wired(config) as made:
+        took_s = time.process_time() - began
+        assert made.rebuilt is not None
+        assert made.rebuilt.files == FILES
+    return took_s
+
+
+async def _ready_s(served: Served) -> float:
+    await served.kill()
+    await served.start()
+    used = psutil.Process(served.pid).cpu_times()
+    return used.user + used.system
+
+
 async def test_ten_thousand_staged_files_are_loaded_in_under_three_seconds(tmp_path: Path) -> None:
     """Of processor time: the rebuild, the start in this process, and that of a server until it answers `ready`."""
     _seed(tmp_path / "store")
-    rebuild_s = min([await _rebuild_s(tmp_path / "store") for _ in range(ATTEMPTS)])
+    rebuild_s = await best_s(partial(_rebuild_s, tmp_path / "store"), limit_s=REBUILD_LIMIT_S)
     async with ScriptedIndex() as index:
         config = Config(
             upstream=UpstreamConfig(url=index.simple_url),
             store=StoreConfig(path=str(tmp_path / "store")),
             admin_token=ADMIN,
         )
-        began = time.process_time()
-        async with wired(config) as made:
-            assert made.rebuilt is not None
-            wired_s = time.process_time() - began
-            assert made.rebuilt.files == FILES
+        wired_s = await best_s(partial(_wired_s, config), limit_s=REBUILD_LIMIT_S)
         async with Served(tmp_path / "store", index.simple_url) as served:
-            await served.kill()
-            await served.start()
-            used = psutil.Process(served.pid).cpu_times()
-            ready_s = used.user + used.system
+            ready_s = await best_s(partial(_ready_s, served), limit_s=READY_LIMIT_S)
     print(f"rebuild {rebuild_s:.2f} s, the start {wired_s:.2f} s, process start to ready {ready_s:.2f} s")
     assert rebuild_s < REBUILD_LIMIT_S
     assert wired_s < REBUILD_LIMIT_S
