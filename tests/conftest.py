@@ -99,8 +99,11 @@ def live_refusal() -> str:
         return ""
     if not CI:
         return "asks the live index: OVERLAY_LIVE=1 runs it"
+    direct = urllib.request.build_opener(
+        urllib.request.ProxyHandler({})
+    )  # as those tests ask, whatever HTTPS_PROXY says
     try:
-        with urllib.request.urlopen(urllib.request.Request(LIVE_URL, method="HEAD"), timeout=LIVE_TIMEOUT_S):
+        with direct.open(urllib.request.Request(LIVE_URL, method="HEAD"), timeout=LIVE_TIMEOUT_S):
             return ""
     except OSError as err:
         return f"{LIVE_URL} did not answer within {LIVE_TIMEOUT_S} s: {err}"

@@ -77,12 +77,13 @@ async def hosts(
 def workers(host: Served) -> list[psutil.Process]:
     """Return the living workers of a host."""
     try:
-        return [child for child in psutil.Process(host.pid).children() if _lives(child)]
+        return [child for child in psutil.Process(host.pid).children() if lives(child)]
     except psutil.NoSuchProcess:
         return []
 
 
-def _lives(process: psutil.Process) -> bool:
+def lives(process: psutil.Process) -> bool:
+    """Say whether it has not ended, be it that nobody has asked yet how."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

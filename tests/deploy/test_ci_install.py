@@ -51,6 +51,11 @@ def pins(path: Path) -> Mapping[str, str]:
     return {canonicalize_name(one["name"]): one["version"] for one in found}
 
 
+def written() -> list[Path]:
+    """List what is in the checkout; but tests that run beside this one may write what is hidden there (.hypothesis)."""
+    return sorted(path for path in ROOT.iterdir() if not path.name.startswith("."))
+
+
 def test_what_signs_is_pinned_and_fits_the_rest() -> None:
     """To versions that the program accepts, and to the same ones where both files name a package: pip takes both."""
     attest, promote = pins(ATTEST), pins(PROMOTE)
@@ -81,7 +86,7 @@ def test_a_runner_gets_a_program_that_promotes(tmp_path: Path) -> None:
     Attestations can be made once that is asked for, not before.
     """
     told = {"RUNNER_TEMP": str(tmp_path), "PYTHON": sys.executable}
-    before = sorted(ROOT.iterdir())
+    before = written()
     assert f"overlay {__version__}" in run("bash", CI / "install.sh", folder=tmp_path, told=told)
     program, python = tmp_path / "overlay-ci" / "bin" / "overlay", tmp_path / "overlay-ci" / "bin" / "python"
     assert run(program, "--version", folder=tmp_path).split() == ["overlay", __version__]
@@ -89,7 +94,7 @@ def test_a_runner_gets_a_program_that_promotes(tmp_path: Path) -> None:
     where = run(python, "-c", "import overlay; print(overlay.__file__)", folder=tmp_path).strip()
     assert Path(where).is_relative_to(tmp_path)
     run(python, "-m", "pip", "check", folder=tmp_path)
-    assert sorted(ROOT.iterdir()) == before
+    assert written() == before
     signs = "from overlay.promote.signing import require_signing; require_signing()"
     assert "--attest needs" in run(python, "-c", signs, folder=tmp_path, code=1)
     told["ARGUMENTS"] = "--json --attest"

@@ -22,6 +22,9 @@ from tests.running import ADMIN, basic, form
 from tests.served import NotStarted, Served
 
 RESTART_LIMIT_S: Final = 5.0
+"""Of processor time."""
+PROMPT_S: Final = 20.0
+"""For the fastest restart, by the clock: alone each takes one or two, and on a loaded machine up to twelve."""
 CLIENTS: Final = 4
 _LINK: Final = re.compile(r'<a href="([^"#]+)#sha256=([0-9a-f]{64})"')
 
@@ -48,6 +51,7 @@ class Tally:
     unknown: int = 0
     kills: int = 0
     restarts_s: list[float] = field(default_factory=list)
+    restarts_used_s: list[float] = field(default_factory=list)
 
 
 def _built(project: str, payload: str) -> Built:
@@ -183,6 +187,7 @@ async def _kill_now_and_then(workers: Workers, kills: int, total: int, dice: ran
         await served.kill()
         tally.kills += 1
         tally.restarts_s.append(await served.start())
+        tally.restarts_used_s.append(served.used_s)
         workers.up.set()
 
 
@@ -232,12 +237,18 @@ def _check_disk(served: Served, found: dict[str, set[str]]) -> None:
     assert empty == [], "folders without blobs are left"
 
 
+def _check_restarts(tally: Tally) -> None:
+    """It is ready again in seconds (design §8): it neither computes for long, nor waits."""
+    assert median(tally.restarts_used_s) < RESTART_LIMIT_S
+    assert min(tally.restarts_s) < PROMPT_S
+
+
 async def test_a_server_that_is_killed_again_and_again_loses_nothing(tmp_path: Path) -> None:
     """New names, replacements, races and withdrawals; each kill finds some of them under way."""
     tally = await _killed_and_checked(tmp_path, uploads=200, kills=8, seed=1)
     print(tally)
     assert tally.kills == 8
-    assert median(tally.restarts_s) < RESTART_LIMIT_S  # not the longest: others may have needed the machine
+    _check_restarts(tally)
 
 
 @pytest.mark.slow
@@ -246,7 +257,7 @@ async def test_two_hundred_uploads_and_twenty_kills_lose_nothing(tmp_path: Path)
     tally = await _killed_and_checked(tmp_path, uploads=200, kills=20, seed=2)
     print(tally)
     assert tally.unknown > 0
-    assert median(tally.restarts_s) < RESTART_LIMIT_S  # not the longest: others may have needed the machine
+    _check_restarts(tally)
 
 
 @contextlib.asynccontextmanager
