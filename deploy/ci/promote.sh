@@ -6,16 +6,23 @@ if [ -n "${GIVEN_URL:-}" ]; then
     export OVERLAY_URL=$GIVEN_URL OVERLAY_TOKEN=${GIVEN_TOKEN:-}
 fi
 report=$scratch/promote.json
-code=0
+promote=
+told=
+# A job that is cancelled signals this shell alone; what it started is told to end in order, and waited for.
+trap 'told=yes; [ -z "$promote" ] || kill -TERM "$promote" 2>/dev/null || true' INT TERM
 # shellcheck disable=SC2086 # patterns, and a list of arguments
 "$scratch/overlay-ci/bin/overlay" promote --json ${ARGUMENTS:-} $FILES >"$report" &
 promote=$!
-# A job that is cancelled signals this shell alone; what it started is told to end in order, and waited for.
-trap 'kill -TERM "$promote" 2>/dev/null || true' INT TERM
+[ -z "$told" ] || kill -TERM "$promote" 2>/dev/null || true # by a signal that came before there was a promote
+told=
+code=0
 wait "$promote" || code=$?
-while kill -0 "$promote" 2>/dev/null; do
+while [ -n "$told" ]; do # a signal ends a wait; the next one has the exit code, also of what has ended meanwhile
+    told=
+    before=$code
     code=0
     wait "$promote" || code=$?
+    [ "$code" != 127 ] || code=$before # bash 3.2 says it once only
 done
 trap - INT TERM
 cat "$report"

@@ -25,7 +25,7 @@ for _ in $(seq 600); do
     kill -0 "$server" 2>/dev/null || { cat "$log" >&2; exit 1; }
     sleep 0.1
 done
-[ -n "$url" ] || { cat "$log" >&2; exit 1; }
+[ -n "$url" ] || { kill "$server" || true; cat "$log" >&2; exit 1; }
 cat "$log"
 {
     echo "OVERLAY_URL=$url"

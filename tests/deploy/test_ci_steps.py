@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import sdist, wheel
-from tests.deploy.ci_steps import act, begun, runner, steps_of
+from tests.deploy.ci_steps import act, begun, ended, runner, steps_of
 from tests.e2e.promoting import staged
 from tests.pypi.faults import Fault, Hang, Point
 from tests.pypi.orders import TOKEN, OpenGate, Publisher, Token
@@ -112,3 +112,23 @@ async def test_a_cancelled_job_publishes_no_further_file(tmp_path: Path, sent: s
         await pypi.settled()
         assert built[1].filename not in (await pypi.recording()).stored()
     await made.ended()
+
+
+async def test_a_cancelled_step_ends_with_the_exit_code_of_what_it_started(tmp_path: Path) -> None:
+    """However soon after the signal that ends: here at once, which a shell may hear of before it waits again."""
+    program = tmp_path / "overlay-ci" / "bin" / "overlay"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\ntrap 'exit 3' TERM\n: >ready\nfor _ in $(seq 500); do sleep 0.01; done\n")
+    program.chmod(0o755)
+    environment = {"PATH": os.environ["PATH"], "RUNNER_TEMP": str(tmp_path), "FILES": "dist/*"}
+    codes = []
+    async with asyncio.timeout(60):
+        for _ in range(12):
+            process = await begun("promote.sh", tmp_path, environment)
+            while not (tmp_path / "ready").exists():
+                await asyncio.sleep(0.01)
+            (tmp_path / "ready").unlink()
+            process.send_signal(signal.SIGTERM)
+            code, _ = await ended(process)
+            codes.append(code)
+    assert set(codes) == {3}
