@@ -6,18 +6,20 @@ it falls silent between two of them. So what a request waits for the ledger has 
 not count. Where several requests wait for one answer, that goes on when one of them has given up.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, Token
 from typing import Final, TypeVar
 
+from overlay.caching.patience import Patience
 from overlay.domain.errors import LedgerUnavailable
 
 Answer = TypeVar("Answer")
 
 REQUEST_S: Final = 0.9  # of the second; the rest is for all that is no waiting
+# Time that passed while this process was held up says nothing of the ledger: it is asked all the same.
+_LEAST_S: Final = 0.05
 
 
 class _Patience:
@@ -58,7 +60,7 @@ async def from_ledger(answer: Awaitable[Answer]) -> Answer:
     try:
         if patience.is_whole:  # then the question's own patience ends first; and a warm page needs no timer
             return await answer
-        async with asyncio.timeout(patience.left_s):
+        async with Patience(max(patience.left_s, _LEAST_S)):
             return await answer
     except TimeoutError as err:
         raise LedgerUnavailable("What is staged is unknown: the ledger is too slow. Try again in a moment.") from err

@@ -30,6 +30,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from overlay.caching.patience import Patience
 from overlay.domain.errors import LedgerUnavailable
 from overlay.storage.redis_failures import Causes, NoPrimary, words
 from overlay.storage.redis_primary import PrimarySearch
@@ -99,7 +100,7 @@ class RedisConnections:
         course = _Course()
         ends_at_s = time.monotonic() + patience_s
         try:
-            async with asyncio.timeout(patience_s), self._free:
+            async with Patience(patience_s), self._free:
                 replies = await self._answered(commands, ends_at_s, course)
         except FAILURES as err:
             if isinstance(err, TimeoutError) and not course.tells(patience_s):

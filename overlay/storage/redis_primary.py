@@ -12,6 +12,7 @@ from typing import cast
 
 from redis.exceptions import ResponseError
 
+from overlay.caching.patience import Patience
 from overlay.storage.redis_failures import NoPrimary, words
 from overlay.storage.redis_sockets import FAILURES, opened, reply_to, unopened
 from overlay.storage.redis_url import Address, Form, RedisTarget
@@ -57,7 +58,7 @@ class PrimarySearch:
         reasons = []
         for seed in tuple(self._seeds):
             try:
-                async with asyncio.timeout(self._patience_s):
+                async with Patience(self._patience_s):
                     found = await ask(seed)
             except FAILURES as err:
                 reasons.append(f"{seed}: {words(err)}")

@@ -12,6 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from overlay.caching.flight import Flight
+from overlay.caching.patience import Patience
 from overlay.domain.errors import Corrupt, NotFound, Unavailable
 from overlay.domain.layout import STORE_MARK
 from overlay.domain.names import MAIN, NormalizedName
@@ -45,7 +46,7 @@ class Probes:
 
     async def _state(self, part: str, question: Question) -> str:
         try:
-            async with asyncio.timeout(PART_S):
+            async with Patience(PART_S):
                 await self._asking.run(part, question)
         except TimeoutError:
             return f"The {part} did not answer within {PART_S:g} s."

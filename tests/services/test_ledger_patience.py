@@ -1,6 +1,7 @@
 """What one request waits for the ledger has one limit, whatever it asks."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -41,6 +42,19 @@ async def test_what_is_waited_for_elsewhere_does_not_count() -> None:
         assert await from_ledger(answer_in(0.0)) == "answer"
         await asyncio.sleep(LIMIT_S)
         assert await from_ledger(answer_in(0.0)) == "answer"
+
+
+async def test_time_in_which_this_process_was_held_up_says_nothing_of_the_ledger() -> None:
+    """It answered at once; so it is asked once more."""
+    with one_patience(LIMIT_S):
+        time.sleep(2 * LIMIT_S)
+        assert await from_ledger(_held_up()) == "answer"
+        assert await from_ledger(answer_in(0.0)) == "answer"
+
+
+async def _held_up() -> str:
+    time.sleep(2 * LIMIT_S)
+    return "answer"
 
 
 async def test_the_next_request_of_a_task_begins_anew() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
@@ -269,3 +270,16 @@ async def test_a_single_server_may_keep_its_role_to_itself(own_redis: RedisServe
     async with open_ledger(own_redis.url.replace("://", "://ann:pw@"), prefix=PREFIX) as ledger:
         await ledger.load((), ())
         assert (await ledger.state()).epoch
+
+
+async def test_an_answer_that_waits_to_be_read_is_no_silence(own_redis: RedisServer) -> None:
+    """A worker that got no processor for as long as its patience finds both at once: the answer counts."""
+    async with open_ledger(own_redis.url, prefix=PREFIX) as ledger:
+        connections = ledger._link._connections
+        await connections.exchange([("PING",)], patience_s=LONG_S)
+        for _ in range(5):
+            asking = asyncio.ensure_future(connections.exchange([("PING",)], patience_s=0.1))
+            await asyncio.sleep(0)  # the question is on its way
+            time.sleep(0.2)
+            assert await asking == [b"PONG"]
+        assert len(connections._idle) == 1
