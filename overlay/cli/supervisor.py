@@ -20,7 +20,6 @@ import signal
 import socket
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Final
@@ -33,9 +32,9 @@ from overlay.cli.worker_process import WorkerProcess, becomes_ready, end, one_of
 from overlay.config.tables import Config
 from overlay.web.metrics_folder import worker_ended
 
-# A worker that lived shorter than this is started again after a pause, and after twice that pause the next time: an
+# A worker that served shorter than this is started again after a pause, and after twice that pause the next time: an
 # interpreter's start takes a second of a core from those who serve.
-_LIVED_S: Final = 5.0
+_SERVED_S: Final = 5.0
 _PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 16.0
 
@@ -148,7 +147,7 @@ class Supervisor:
             self._code = code or FAILED
             self._stop.set()
             return
-        pause_s = 0.0 if time.monotonic() - worker.began_s >= _LIVED_S else worker.pause_s
+        pause_s = 0.0 if worker.served_s >= _SERVED_S else worker.pause_s
         _log.error("worker %d ended with %d; starting another one in %d s", worker.process.pid, code, pause_s)
         await self._pause(pause_s)
         next_s = min(2 * pause_s, _LONGEST_PAUSE_S) or _PAUSE_S
@@ -168,7 +167,7 @@ class Supervisor:
         if not self._serving.is_set():
             return True
         # While others serve, somebody may be about to mend the file that a new worker read.
-        return code == USAGE and not any(worker.serving for worker in self._workers)
+        return code == USAGE and not any(worker.serving_since_s is not None for worker in self._workers)
 
     async def _pause(self, pause_s: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -23,8 +23,8 @@ _log = logging.getLogger("overlay.supervisor")
 class WorkerProcess:
     """A running process; `trial` until a roll-out is sure of it, `told` once it was asked to stop.
 
-    `serving` is true, and `somebody_serves` set, once it takes requests. `pause_s` is to pass before another one takes
-    its place if it does not live long.
+    `serving_since_s` (monotonic) is there, and `somebody_serves` set, once it takes requests. `pause_s` is to pass
+    before another one takes its place if it does not serve for long.
     """
 
     def __init__(
@@ -40,12 +40,16 @@ class WorkerProcess:
         self.temporary = temporary
         self.trial = trial
         self.told = False
-        self.serving = False
+        self.serving_since_s: float | None = None
         self.pause_s = pause_s
-        self.began_s = time.monotonic()
         self._somebody_serves = somebody_serves
         self.ready = asyncio.Event()
         self.ended = asyncio.Event()
+
+    @property
+    def served_s(self) -> float:
+        """For how long it has taken requests. A slow start is no service."""
+        return 0.0 if self.serving_since_s is None else time.monotonic() - self.serving_since_s
 
     def stop(self) -> None:
         """Ask it to stop."""
@@ -57,7 +61,7 @@ class WorkerProcess:
         """Hear what it tells, until it ends."""
         async for told in _bytes(pipe):
             if told == SERVING:
-                self.serving = True
+                self.serving_since_s = time.monotonic()
                 self._somebody_serves.set()
             elif told == READY:
                 self.ready.set()
