@@ -37,8 +37,10 @@ from tests.running import ADMIN, basic, config_for, form, running
 
 LIMIT_S: Final = 120.0
 FRESH_S: Final = 1
-LEASE_S: Final = 3
+LEASE_S: Final = 60  # no machine stalls for so long: a run that lives keeps it
 ABSENT_S: Final = 2
+BRIEF: Final = PromoteConfig(lease_s=3, absent_s=ABSENT_S)
+"""For what waits until the lease of a killed run lapses, or until a run renews its own."""
 # Nothing of the developer's own machine is a credential here.
 _OWN: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH")
 

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from tests.e2e.gate_proxy import GateProxy, Of, When, gate_proxy
-from tests.e2e.promoting import LIMIT_S, Job, Stage, demo, scripted
+from tests.e2e.promoting import BRIEF, LIMIT_S, Job, Stage, demo, scripted
 from tests.pypi.faults import Fault, Hang, Point
 from tests.pypi.orders import TOKEN, OpenGate
 from tests.pypi.process import PypiProcess
@@ -60,7 +60,7 @@ async def check_next(pypi: PypiProcess, stage: Stage) -> None:
 @pytest.mark.parametrize(("number", "when"), steps([*itertools.product(JOURNAL, When)]))
 async def test_a_run_that_is_killed_at_a_call_is_taken_up_by_the_next(tmp_path: Path, number: int, when: When) -> None:
     """As by a power cut, before or after the overlay did what was asked. The next run waits for the lease to lapse."""
-    async with scripted(tmp_path, BUILT) as (pypi, stage):
+    async with scripted(tmp_path, BUILT, promote=BRIEF) as (pypi, stage):
         async with gate_proxy(stage.served.url, number, when, cut=False) as gate:
             await kill_at(gate, stage.job(*BUILT, TWINE_PASSWORD=TOKEN, OVERLAY_URL=gate.url))
         await check_next(pypi, stage)
@@ -69,7 +69,7 @@ async def test_a_run_that_is_killed_at_a_call_is_taken_up_by_the_next(tmp_path: 
 @pytest.mark.parametrize("when", WHENS)
 async def test_a_run_that_is_killed_while_it_fetches_is_taken_up_by_the_next(tmp_path: Path, when: When) -> None:
     """Nothing was pushed yet."""
-    async with scripted(tmp_path, BUILT) as (pypi, stage):
+    async with scripted(tmp_path, BUILT, promote=BRIEF) as (pypi, stage):
         async with gate_proxy(stage.served.url, 1, when, cut=False, of=Of.FILES) as gate:
             await kill_at(gate, stage.job(*BUILT, TWINE_PASSWORD=TOKEN, OVERLAY_URL=gate.url))
         assert not (await pypi.recording()).posts()
@@ -81,7 +81,7 @@ async def test_a_run_that_is_killed_while_it_renews_its_lease_is_taken_up_by_the
     tmp_path: Path, when: When
 ) -> None:
     """A file is on its way upstream then."""
-    async with scripted(tmp_path, BUILT) as (pypi, stage):
+    async with scripted(tmp_path, BUILT, promote=BRIEF) as (pypi, stage):
         await pypi.do(Fault(at=Point.RECEIVED, action=Hang("here"), subject=BUILT[1].filename))
         async with gate_proxy(stage.served.url, 0, when, cut=False, of=Of.LEASE) as gate:
             job = stage.job(*BUILT, TWINE_PASSWORD=TOKEN, OVERLAY_URL=gate.url)
@@ -97,7 +97,7 @@ async def test_a_run_that_is_killed_while_it_pushes_is_taken_up_by_the_next(
     tmp_path: Path, file: int, point: Point
 ) -> None:
     """Whether or not upstream has the file then."""
-    async with scripted(tmp_path, BUILT) as (pypi, stage):
+    async with scripted(tmp_path, BUILT, promote=BRIEF) as (pypi, stage):
         await pypi.do(Fault(at=point, action=Hang("here"), subject=BUILT[file].filename))
         killed = stage.job(*BUILT, TWINE_PASSWORD=TOKEN)
         process = await killed.start(*killed.dist)
