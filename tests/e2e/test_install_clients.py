@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from overlay.config.tables import Config, UpstreamConfig
 from tests.builders import sdist, wheel
 from tests.clients import Clients, installed, locked, write_project
 from tests.e2e.readings import fetch, history, listed, path_of, withdraw
@@ -101,7 +100,7 @@ async def test_a_real_server_with_relative_links_can_be_upstream(kind: str, clie
     ours = (wheel("app", "1.1", requires=["helper"]), wheel("helper", "1.6"))
     async with SERVERS[kind](home) as server:
         await server.upload(*APP[:2], *HELPER[:2])
-        async with running(patient(config_for(tmp_path / "store", server.simple_url))) as overlay:
+        async with running(config_for(tmp_path / "store", server.simple_url)) as overlay:
             page = await listed(overlay, "helper")
             assert set(page) == {file.filename for file in HELPER[:2]}
             for file in HELPER[:2]:
@@ -195,11 +194,6 @@ async def test_a_withdrawn_release_is_gone_at_once_for_installers_with_caches(cl
             for install in (clients.pip_install, clients.uv_pip_install):
                 ran = await install(overlay.simple, "demo==1.1", tmp_path / "refused")
                 assert ran.code != 0, ran.output
-
-
-def patient(config: Config) -> Config:
-    """Wait for upstream as long as in production: these servers share the machine with the clients."""
-    return replace(config, upstream=replace(config.upstream, timeout_s=UpstreamConfig().timeout_s))
 
 
 class Clock:
