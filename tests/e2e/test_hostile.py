@@ -7,6 +7,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -45,15 +46,21 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
 async def nothing_is_left(served: Served) -> AsyncIterator[None]:
     """After every test: the same files as before it, the same process, an answer at once, and no traceback.
 
-    At once is by processor time: the server has nothing else to do, the machine may have.
+    At once is by processor time, and by the clock for the best of some answers: the machine may be busy with others.
     """
     before, said = served.files("blobs", "records", "history", "spool"), len(served.log)
     yield
     used_s = served.used_s
-    assert (await send(served, b"GET /-/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).status == 200
+    assert await best_s(partial(_healthy_s, served), limit_s=QUICK_S) < QUICK_S
     assert served.used_s - used_s < QUICK_S
     assert served.files("blobs", "records", "history", "spool") == before
     assert "Traceback" not in served.log[said:]
+
+
+async def _healthy_s(served: Served) -> float:
+    began = time.monotonic()
+    assert (await send(served, b"GET /-/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).status == 200
+    return time.monotonic() - began
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from tests.served import NotStarted, Served
 
 RESTART_LIMIT_S: Final = 5.0
 """Of processor time."""
-PROMPT_S: Final = 20.0
-"""For the fastest restart, by the clock: alone each takes one or two, and on a loaded machine up to twelve."""
+PROMPT_S: Final = 10.0
+"""For the fastest restart, by the clock: alone each takes one or two, and on a loaded machine some take twelve."""
 CLIENTS: Final = 4
 _LINK: Final = re.compile(r'<a href="([^"#]+)#sha256=([0-9a-f]{64})"')
 
